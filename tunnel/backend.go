@@ -1,0 +1,114 @@
+// Package tunnel carries the packets of a node's containers to the other
+// nodes. It holds what its backends share: the Backend contract, the peer
+// table, and the reconciler for addresses, routes and devices. It knows leases
+// as values, but neither etcd nor the daemon.
+package tunnel
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+
+	"github.com/weftnet/weft/subnet"
+)
+
+// RouteProtocol is the number (rtnetlink rtm_protocol) on every route that
+// weft makes, by which it knows its own again.
+const RouteProtocol = 87
+
+// Underlay is the interface, and the addresses on it, that carry encapsulated
+// packets.
+type Underlay struct {
+	Name  string // interface name
+	Index int
+	MTU   int // bytes
+
+	// IPv4 and IPv6 are the addresses sockets bind to; one may be zero.
+	IPv4, IPv6 netip.Addr
+	// PublicIPv4 and PublicIPv6 are where other nodes send to: the same
+	// addresses unless --public-ip says otherwise (NAT).
+	PublicIPv4, PublicIPv6 netip.Addr
+}
+
+// Network is the cluster network; IPv6 is the zero Prefix unless dual stack.
+type Network struct {
+	IPv4, IPv6 netip.Prefix
+}
+
+// Backend carries packets between this node's subnet and the peers'.
+//
+// Its life: New…, Data, Start, then any number of SetOwn and SetPeers, Close.
+// The methods are called from one goroutine, but for Status and Health, which
+// may be called from any at any time.
+type Backend interface {
+	// Data is what this node's lease announces: the backend type and its
+	// data for IPv4 and IPv6, either of which may be nil.
+	Data() (typ string, v4, v6 json.RawMessage)
+
+	// MTU is what containers should use, in bytes.
+	MTU() int
+
+	// Start opens devices and sockets and installs routes for own. When it
+	// returns nil, packets are carried (towards no peer yet). On an error
+	// nothing is left behind. The context bounds the start only.
+	Start(ctx context.Context, own subnet.Lease) error
+
+	// SetOwn changes this node's lease (public IP, or the subnet itself).
+	// The zero Lease stops all forwarding: another node holds the subnet.
+	SetOwn(own subnet.Lease) error
+
+	// SetPeers replaces the set of peers: every lease but this node's own.
+	// Leases that this backend cannot serve are skipped and shown in Status.
+	SetPeers(peers []subnet.Lease)
+
+	// Status describes the backend for `weftd status`.
+	Status() Status
+
+	// Health returns an error while packets are not being carried: a
+	// data-path thread that makes no progress, a device gone and not healed.
+	Health() error
+
+	// Close stops carrying packets and ends every goroutine. What it leaves
+	// in the kernel is the backend's to say: udp nothing but the unreachable
+	// route, the kernel backends everything.
+	Close() error
+}
+
+// Status is a backend's part of `weftd status`.
+type Status struct {
+	Type         string            `json:"type"`
+	Device       string            `json:"device"`
+	MTU          int               `json:"mtu"`
+	Capabilities []Capability      `json:"capabilities,omitempty"`
+	Peers        []PeerStatus      `json:"peers"`
+	Skipped      []SkippedPeer     `json:"skipped,omitempty"`
+	Drops        map[string]uint64 `json:"drops,omitempty"` // packets by reason
+}
+
+// Capability is an offload or feature of the kernel, in force or not.
+type Capability struct {
+	Name string `json:"name"`
+	On   bool   `json:"on"`
+	Why  string `json:"why,omitempty"` // why it is off, or how it was decided
+}
+
+// PeerStatus is one peer as the backend uses it.
+type PeerStatus struct {
+	Subnet    string   `json:"subnet"`
+	SubnetV6  string   `json:"subnet_v6,omitempty"`
+	NodeID    string   `json:"node_id,omitempty"`
+	Endpoint  string   `json:"endpoint"` // address and port, or the next hop
+	Path      string   `json:"path"`     // udp, vxlan, host-gw
+	PathMTU   int      `json:"path_mtu,omitempty"`
+	Notes     []string `json:"notes,omitempty"` // for instance offloads turned off for this peer
+	TxPackets uint64   `json:"tx_packets"`
+	TxBytes   uint64   `json:"tx_bytes"`
+	RxPackets uint64   `json:"rx_packets"`
+	RxBytes   uint64   `json:"rx_bytes"`
+}
+
+// SkippedPeer is a lease that the backend cannot serve.
+type SkippedPeer struct {
+	Subnet string `json:"subnet"`
+	Why    string `json:"why"`
+}
