@@ -38,8 +38,9 @@ type Network struct {
 // Backend carries packets between this node's subnet and the peers'.
 //
 // Its life: New…, Data, Start, then any number of SetOwn and SetPeers, Close.
-// The methods are called from one goroutine, but for Status and Health, which
-// may be called from any at any time.
+// A backend that fails, or whose underlay changes, is closed and a new one is
+// made in its place. The methods are called from one goroutine, but for Status
+// and Health, which may be called from any at any time.
 type Backend interface {
 	// Data is what this node's lease announces: the backend type and its
 	// data for IPv4 and IPv6, either of which may be nil.
@@ -64,9 +65,13 @@ type Backend interface {
 	// Status describes the backend for `weftd status`.
 	Status() Status
 
-	// Health returns an error while packets are not being carried: a
-	// data-path thread that makes no progress, a device gone and not healed.
+	// Health returns an error while packets are not being carried, for
+	// instance by a data-path thread that makes no progress.
 	Health() error
+
+	// Failed receives one error when the backend cannot go on, for instance
+	// because its device was deleted.
+	Failed() <-chan error
 
 	// Close stops carrying packets and ends every goroutine. What it leaves
 	// in the kernel is the backend's to say: udp nothing but the unreachable
