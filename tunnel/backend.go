@@ -10,11 +10,12 @@ import (
 	"net/netip"
 
 	"github.com/weftnet/weft/subnet"
+	"github.com/weftnet/weft/tunnel/netstate"
 )
 
 // RouteProtocol is the number (rtnetlink rtm_protocol) on every route that
 // weft makes, by which it knows its own again.
-const RouteProtocol = 87
+const RouteProtocol = netstate.RouteProtocol
 
 // Underlay is the interface, and the addresses on it, that carry encapsulated
 // packets.
