@@ -1,0 +1,132 @@
+package options
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+)
+
+// Embedded says how to run an etcd member inside the daemon.
+type Embedded struct {
+	DataDir string
+
+	// Listen is the URL that clients connect to: http or https, with the IP
+	// address (or localhost) and port to bind to.
+	Listen string
+
+	// CertFile, KeyFile and CAFile are all given or all empty. The member
+	// shows CertFile and accepts clients whose certificate CAFile vouches for.
+	CertFile, KeyFile, CAFile string
+
+	// Insecure permits a Listen beyond loopback without TLS.
+	Insecure bool
+}
+
+const (
+	flagEmbedded         = "etcd-embedded"
+	flagEmbeddedDataDir  = "etcd-embedded-data-dir"
+	flagEmbeddedListen   = "etcd-embedded-listen"
+	flagEmbeddedCertFile = "etcd-embedded-cert-file"
+	flagEmbeddedKeyFile  = "etcd-embedded-key-file"
+	flagEmbeddedCAFile   = "etcd-embedded-ca-file"
+	flagEmbeddedInsecure = "etcd-embedded-insecure"
+)
+
+func (e *Embedded) addFlags(s *Set, enabled *bool) {
+	s.group = groupEmbedded
+	add(s, enabled, info{name: flagEmbedded, def: "false",
+		usage: "run an etcd member inside the daemon"}, parseBool)
+	add(s, &e.DataDir, info{name: flagEmbeddedDataDir, arg: "DIR",
+		usage: "where that member keeps its data; default: etcd in --state-dir"}, parsePath)
+	add(s, &e.Listen, info{name: flagEmbeddedListen, arg: "URL",
+		usage: "where that member listens for clients; default: http://127.0.0.1:2379, or https with TLS files"}, parseListenURL)
+	add(s, &e.CertFile, info{name: flagEmbeddedCertFile, arg: "FILE",
+		usage: "certificate (PEM) that the member shows to clients; `weftd etcd init` makes one"}, parsePath)
+	add(s, &e.KeyFile, info{name: flagEmbeddedKeyFile, arg: "FILE",
+		usage: "private key (PEM) of that certificate"}, parsePath)
+	add(s, &e.CAFile, info{name: flagEmbeddedCAFile, arg: "FILE",
+		usage: "certificate authority (PEM) that a client's certificate must come from"}, parsePath)
+	add(s, &e.Insecure, info{name: flagEmbeddedInsecure, def: "false",
+		usage: "listen beyond loopback without TLS: anyone who reaches the port can then write leases"}, parseBool)
+}
+
+// check completes the defaults and finds what cannot be meant.
+func (e *Embedded) check(s *Set, stateDir string) error {
+	tls := e.CertFile != ""
+	if (e.KeyFile != "") != tls || (e.CAFile != "") != tls {
+		return fmt.Errorf("--%s, --%s and --%s belong together: give all three, or none (`weftd etcd init` makes them)",
+			flagEmbeddedCertFile, flagEmbeddedKeyFile, flagEmbeddedCAFile)
+	}
+	if e.DataDir == "" {
+		e.DataDir = filepath.Join(stateDir, "etcd")
+	}
+	if e.Listen == "" {
+		e.Listen = "http://127.0.0.1:2379"
+		if tls {
+			e.Listen = "https://127.0.0.1:2379"
+		}
+	}
+	u, err := url.Parse(e.Listen)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", s.origin(flagEmbeddedListen), err)
+	}
+	switch {
+	case tls && u.Scheme == "http":
+		return fmt.Errorf("%s is %s although TLS files are given: write https", s.origin(flagEmbeddedListen), e.Listen)
+	case !tls && u.Scheme == "https":
+		return fmt.Errorf("%s is %s but there is no certificate: give --%s, --%s and --%s (`weftd etcd init` makes them)",
+			s.origin(flagEmbeddedListen), e.Listen, flagEmbeddedCertFile, flagEmbeddedKeyFile, flagEmbeddedCAFile)
+	case !tls && !loopback(u.Hostname()) && !e.Insecure:
+		return fmt.Errorf("%s is %s: beyond loopback and without TLS anyone could write leases; "+
+			"give --%s, --%s and --%s (`weftd etcd init` makes them), or accept that with --%s",
+			s.origin(flagEmbeddedListen), e.Listen,
+			flagEmbeddedCertFile, flagEmbeddedKeyFile, flagEmbeddedCAFile, flagEmbeddedInsecure)
+	}
+	return nil
+}
+
+// client points this daemon's own connection at the member, with the member's
+// certificate where no other is given.
+func (e *Embedded) client(etcd *Etcd) {
+	etcd.Endpoints = []string{e.localURL()}
+	if e.CertFile != "" && etcd.CertFile == "" && etcd.CAFile == "" {
+		etcd.CertFile, etcd.KeyFile, etcd.CAFile = e.CertFile, e.KeyFile, e.CAFile
+	}
+}
+
+// localURL is Listen as this host reaches it: a member on all addresses is
+// also on loopback.
+func (e *Embedded) localURL() string {
+	u, err := url.Parse(e.Listen)
+	if err != nil {
+		return e.Listen // not reached: check has parsed it
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	switch {
+	case err == nil && addr == netip.IPv4Unspecified():
+		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
+	case err == nil && addr == netip.IPv6Unspecified():
+		u.Host = net.JoinHostPort("::1", u.Port())
+	}
+	return u.String()
+}
+
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// parseListenURL takes an endpoint that a socket can be bound to.
+func parseListenURL(text string) (string, error) {
+	u, err := parseEndpoint(text)
+	if err != nil {
+		return "", err
+	}
+	if _, err := netip.ParseAddr(u.Hostname()); err != nil && u.Hostname() != "localhost" {
+		return "", errors.New("must have an IP address of this host, localhost, or 0.0.0.0 for all")
+	}
+	return u.String(), nil
+}

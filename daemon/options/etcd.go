@@ -1,0 +1,144 @@
+package options
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// Etcd says how to reach etcd, and where in it the network lives.
+type Etcd struct {
+	Endpoints []string // URLs with scheme http or https, and a port
+	Prefix    string   // begins with "/", does not end with one
+
+	// CertFile and KeyFile authenticate this node: both or neither. CAFile
+	// holds the certificates that etcd's own is checked against; where it is
+	// empty, the system's are used.
+	CertFile, KeyFile, CAFile string
+
+	Username string // both or neither
+	Password Secret
+}
+
+const (
+	flagEtcdEndpoints = "etcd-endpoints"
+	flagEtcdPrefix    = "etcd-prefix"
+	flagEtcdCertFile  = "etcd-certfile"
+	flagEtcdKeyFile   = "etcd-keyfile"
+	flagEtcdCAFile    = "etcd-cafile"
+	flagEtcdUsername  = "etcd-username"
+	flagEtcdPassword  = "etcd-password"
+)
+
+// AddFlags adds the flags that say how to reach etcd. After Parse, call Check.
+func (e *Etcd) AddFlags(s *Set) {
+	s.group = groupEtcd
+	add(s, &e.Endpoints, info{name: flagEtcdEndpoints, arg: "URL[,URL...]", flannel: true,
+		def:   "http://127.0.0.1:4001,http://127.0.0.1:2379",
+		usage: "where etcd listens; with --etcd-embedded that member is the default"}, parseEndpoints)
+	add(s, &e.Prefix, info{name: flagEtcdPrefix, arg: "PATH", def: "/coreos.com/network", flannel: true,
+		usage: "the keys of this network are below it"}, parsePrefix)
+	add(s, &e.CertFile, info{name: flagEtcdCertFile, arg: "FILE", flannel: true,
+		usage: "certificate (PEM) that this node shows to etcd"}, parseText)
+	add(s, &e.KeyFile, info{name: flagEtcdKeyFile, arg: "FILE", flannel: true,
+		usage: "private key (PEM) of --etcd-certfile"}, parseText)
+	add(s, &e.CAFile, info{name: flagEtcdCAFile, arg: "FILE", flannel: true,
+		usage: "certificate authority (PEM) of etcd's own certificate; without it the system's are used"}, parseText)
+	add(s, &e.Username, info{name: flagEtcdUsername, arg: "NAME", flannel: true,
+		usage: "etcd user"}, parseText)
+	add(s, &e.Password, info{name: flagEtcdPassword, arg: "TEXT", flannel: true,
+		usage: "password of --etcd-username; better given by the environment, since ps shows command lines"}, parseSecret)
+}
+
+// Check finds combinations of flags that cannot be meant. The warnings are
+// worth showing but do not stand in the way.
+func (e *Etcd) Check(s *Set) (warnings []string, err error) {
+	if err := both(s, flagEtcdCertFile, e.CertFile, flagEtcdKeyFile, e.KeyFile); err != nil {
+		return nil, err
+	}
+	if err := both(s, flagEtcdUsername, e.Username, flagEtcdPassword, string(e.Password)); err != nil {
+		return nil, err
+	}
+	if e.CertFile != "" || e.CAFile != "" {
+		for _, endpoint := range e.Endpoints {
+			if strings.HasPrefix(endpoint, "http:") {
+				warnings = append(warnings, fmt.Sprintf(
+					"TLS files are given, but the connection to etcd at %s is not encrypted; write https: in %s",
+					endpoint, s.origin(flagEtcdEndpoints)))
+			}
+		}
+	}
+	return warnings, nil
+}
+
+// both wants two flags given together. Their texts stay out of the message,
+// since one may be a password.
+func both(s *Set, nameA, a, nameB, b string) error {
+	if a != "" && b == "" {
+		return fmt.Errorf("%s is given without --%s: give both or neither", s.origin(nameA), nameB)
+	}
+	if b != "" && a == "" {
+		return fmt.Errorf("%s is given without --%s: give both or neither", s.origin(nameB), nameA)
+	}
+	return nil
+}
+
+// parsePrefix cleans the prefix as flannel does when it joins paths, so that
+// both find the same keys.
+func parsePrefix(text string) (string, error) {
+	prefix := path.Clean(text)
+	if !strings.HasPrefix(prefix, "/") || prefix == "/" {
+		return "", errors.New(`must be a path that begins with "/" and names a folder, for instance /coreos.com/network`)
+	}
+	return prefix, nil
+}
+
+func parseEndpoints(text string) ([]string, error) {
+	names, _ := parseNames(text)
+	if len(names) == 0 {
+		return nil, errors.New("must be at least one URL, for instance http://127.0.0.1:2379")
+	}
+	endpoints := make([]string, len(names))
+	for i, name := range names {
+		u, err := parseEndpoint(name)
+		if err != nil {
+			return nil, err
+		}
+		endpoints[i] = u.String()
+	}
+	return endpoints, nil
+}
+
+// parseEndpoint takes http://host:port or https://host:port, and nothing more.
+func parseEndpoint(text string) (*url.URL, error) {
+	if strings.Contains(text, "@") {
+		return nil, errors.New("must not contain a user; for that there are --etcd-username and --etcd-password")
+	}
+	u, err := url.Parse(text)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, fmt.Errorf("%q must be a URL with http or https, for instance http://%s", text, exampleHost(text))
+	}
+	if u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		return nil, fmt.Errorf("%q must end after the port; for the place of the keys there is --etcd-prefix", text)
+	}
+	host, port, err := net.SplitHostPort(u.Host)
+	if err != nil || host == "" {
+		return nil, fmt.Errorf("%q must name a host and a port, for instance %s://192.0.2.1:2379", text, u.Scheme)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return nil, fmt.Errorf("%q must have a port from 1 to 65535, usually 2379", text)
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
+}
+
+// exampleHost returns text if only its scheme is missing.
+func exampleHost(text string) string {
+	if host, port, err := net.SplitHostPort(text); err == nil && host != "" && port != "" {
+		return text
+	}
+	return "127.0.0.1:2379"
+}
