@@ -73,7 +73,7 @@ func (p *parser) healthFlags(s *Set) {
 		usage: "port of that; 0 for none"}, parseInt(0, 65535))
 	add(s, &p.verbosity, info{name: "v", arg: "N", def: "0", flannel: true,
 		usage: "1 or more is --log-level=debug, unless that is given"}, parseInt(0, 1<<31-1))
-	add(s, &p.Version, info{name: "version", noEnv: true,
+	add(s, &p.Version, info{name: "version", flannel: true, noEnv: true,
 		usage: "print the version and exit"}, parseBool)
 }
 

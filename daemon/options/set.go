@@ -38,7 +38,7 @@ type info struct {
 	def     string
 	usage   string
 	flannel bool // flanneld has it too
-	noEnv   bool // on the command line only
+	noEnv   bool // on the command line only; a variable of that name is not read
 }
 
 // NewSet returns an empty set for the command of that name.
