@@ -49,16 +49,28 @@ func (n *Namespace) Bridge(name string, mtu int, ports ...string) error {
 			return fmt.Errorf("add bridge %s in %s: %w", name, n.Name, err)
 		}
 		for _, p := range ports {
-			link, err := netlink.LinkByName(p)
-			if err != nil {
-				return fmt.Errorf("find %s in %s: %w", p, n.Name, err)
-			}
-			if err := netlink.LinkSetMaster(link, br); err != nil {
-				return fmt.Errorf("attach %s to %s in %s: %w", p, name, n.Name, err)
+			if err := attach(n, br, p); err != nil {
+				return err
 			}
 		}
 		return netlink.LinkSetUp(br)
 	})
+}
+
+// Attach makes a device of the namespace a port of a bridge.
+func (n *Namespace) Attach(bridge, port string) error {
+	return n.withLink(bridge, func(br netlink.Link) error { return attach(n, br, port) })
+}
+
+func attach(n *Namespace, br netlink.Link, port string) error {
+	link, err := netlink.LinkByName(port)
+	if err != nil {
+		return fmt.Errorf("find %s in %s: %w", port, n.Name, err)
+	}
+	if err := netlink.LinkSetMaster(link, br); err != nil {
+		return fmt.Errorf("attach %s to %s in %s: %w", port, br.Attrs().Name, n.Name, err)
+	}
+	return nil
 }
 
 // LinkUp and LinkDown set a device's state.

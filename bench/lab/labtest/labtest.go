@@ -2,9 +2,14 @@
 package labtest
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"regexp"
+	"strconv"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/weftnet/weft/bench/lab"
@@ -21,11 +26,34 @@ func RequireRoot(t testing.TB) {
 
 var serial atomic.Int32
 
+// sweepOnce removes the namespaces of test processes that crashed.
+var sweepOnce = sync.OnceValue(func() error {
+	name := regexp.MustCompile(`^weft-t([0-9]+)-`)
+	entries, err := os.ReadDir("/run/netns")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		m := name.FindStringSubmatch(e.Name())
+		if m == nil {
+			continue
+		}
+		if pid, err := strconv.Atoi(m[1]); err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
+			errs = append(errs, (&lab.Namespace{Name: e.Name()}).Delete())
+		}
+	}
+	return errors.Join(errs...)
+})
+
 // Namespace makes a namespace that is deleted when the test ends, also when it
 // fails. Its name starts with "weft-t" and is unique among running tests.
 func Namespace(t testing.TB, name string) *lab.Namespace {
 	t.Helper()
 	RequireRoot(t)
+	if err := sweepOnce(); err != nil {
+		t.Fatal(err)
+	}
 	n, err := lab.NewNamespace(fmt.Sprintf("weft-t%d-%d-%s", os.Getpid(), serial.Add(1), name))
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,151 @@
+package traffic
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/bench/lab"
+)
+
+// EchoOptions says what to send; zero fields have the defaults named.
+type EchoOptions struct {
+	Count    int           // datagrams; 500
+	Size     int           // bytes of payload, at least 8; 1000
+	Interval time.Duration // between two of them; 200 µs
+}
+
+// EchoResult counts the datagrams of EchoUDP. Each is counted once, where it
+// comes twice it is corrupt.
+type EchoResult struct {
+	Sent     int
+	Arrived  int // at the far end, with the right content
+	Returned int // at the near end, with the right content
+	Corrupt  int // at either end: other content, or seen before
+}
+
+// EchoUDP sends datagrams of random content from a namespace to an address of
+// another, where each is sent back. Lost datagrams are no error.
+func EchoUDP(ctx context.Context, from, to *lab.Namespace, addr netip.Addr, o EchoOptions) (EchoResult, error) {
+	o.Count = orDefault(o.Count, 500)
+	o.Size = max(8, orDefault(o.Size, 1000))
+	o.Interval = orDefault(o.Interval, 200*time.Microsecond)
+	server, err := to.ListenPacket(ctx, net.ListenConfig{}, "udp", netip.AddrPortFrom(addr, 0).String())
+	if err != nil {
+		return EchoResult{}, fmt.Errorf("listen in %s: %w", to.Name, err)
+	}
+	client, err := from.Dial(ctx, net.Dialer{}, "udp", server.LocalAddr().String())
+	if err != nil {
+		server.Close()
+		return EchoResult{}, fmt.Errorf("open socket in %s: %w", from.Name, err)
+	}
+	far := &echoEnd{datagramSize: o.Size, seen: make([]bool, o.Count)}
+	near := &echoEnd{datagramSize: o.Size, seen: make([]bool, o.Count), all: make(chan struct{})}
+	var readers sync.WaitGroup
+	readers.Go(func() { far.echo(server.(*net.UDPConn)) })
+	readers.Go(func() { near.collect(client) })
+
+	sent, err := sendDatagrams(ctx, client, o)
+	if err == nil {
+		select { // the last of them are still on their way
+		case <-near.all:
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	client.Close()
+	server.Close()
+	readers.Wait()
+	r := EchoResult{Sent: sent, Arrived: far.good, Returned: near.good, Corrupt: far.bad + near.bad}
+	if err = errors.Join(err, far.err); err != nil {
+		return r, fmt.Errorf("UDP from %s to %s: %w", from.Name, addr, err)
+	}
+	return r, nil
+}
+
+func sendDatagrams(ctx context.Context, c net.Conn, o EchoOptions) (sent int, err error) {
+	for n := range o.Count {
+		if _, err := c.Write(datagram(n, o.Size)); err != nil {
+			return n, err
+		}
+		if !sleep(ctx, o.Interval) {
+			return n + 1, ctx.Err()
+		}
+	}
+	return o.Count, nil
+}
+
+// datagram returns the content of datagram n: its number, then random bytes
+// that follow from it.
+func datagram(n, size int) []byte {
+	b := make([]byte, size)
+	var seed [32]byte
+	binary.BigEndian.PutUint64(seed[:], uint64(n))
+	rand.NewChaCha8(seed).Read(b)
+	binary.BigEndian.PutUint64(b, uint64(n))
+	return b
+}
+
+// echoEnd counts what arrives at one end. Its fields are read once its reader
+// has ended.
+type echoEnd struct {
+	datagramSize int
+	seen         []bool
+	all          chan struct{} // closed once every datagram was seen, if not nil
+	good, bad    int
+	err          error
+}
+
+func (e *echoEnd) count(b []byte) {
+	if len(b) != e.datagramSize {
+		e.bad++
+		return
+	}
+	n := binary.BigEndian.Uint64(b)
+	if n >= uint64(len(e.seen)) || e.seen[n] || !bytes.Equal(b, datagram(int(n), e.datagramSize)) {
+		e.bad++
+		return
+	}
+	e.seen[n] = true
+	e.good++
+	if e.good == len(e.seen) && e.all != nil {
+		close(e.all)
+	}
+}
+
+// echo sends everything back until the socket is closed.
+func (e *echoEnd) echo(c *net.UDPConn) {
+	buf := make([]byte, 1<<16)
+	for {
+		n, peer, err := c.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return
+		}
+		e.count(buf[:n])
+		if _, err := c.WriteToUDPAddrPort(buf[:n], peer); err != nil && !errors.Is(err, net.ErrClosed) {
+			e.err = err
+		}
+	}
+}
+
+// collect reads answers until the socket is closed.
+func (e *echoEnd) collect(c net.Conn) {
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := c.Read(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil { // otherwise the far end was reported unreachable: a loss
+			e.count(buf[:n])
+		}
+	}
+}
