@@ -2,12 +2,53 @@ package netstate
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
+const (
+	// settle is how long events are collected before they are looked into,
+	// and minGap is the least time between two comparisons on account of
+	// events, so that an endless stream of them costs little.
+	settle = 5 * time.Millisecond
+	minGap = 50 * time.Millisecond
+
+	// backstop is when everything is compared without any event.
+	backstop = 10 * time.Second
+)
+
 // Reconciler keeps one State. Make it with New, end it with Close.
-type Reconciler struct{}
+type Reconciler struct {
+	log    *slog.Logger
+	kernel *kernel
+
+	applies chan apply
+	dirty   chan struct{} // capacity 1: something that matters has happened
+	stop    chan struct{}
+	stopped sync.WaitGroup
+	close   sync.Once
+
+	interest atomic.Pointer[interest]
+
+	mu       sync.Mutex
+	problems []Problem
+
+	backstop time.Duration // the constant, but in tests
+
+	// The rest belongs to the worker.
+	want  *State // nil before the first Apply
+	heals heals
+}
+
+type apply struct {
+	state State
+	done  chan error
+}
 
 // Problem is an object that is not as the State wants it.
 type Problem struct {
@@ -24,8 +65,32 @@ type Problem struct {
 // starts the goroutines that heal; until the first Apply there is nothing to
 // heal. A caller in another namespace than the process must have locked its
 // goroutine to the thread; Apply and the rest may then be called from any.
-func New(log *slog.Logger) (*Reconciler, error) {
-	return nil, errors.New("not built yet")
+func New(log *slog.Logger) (*Reconciler, error) { return newReconciler(log, backstop) }
+
+func newReconciler(log *slog.Logger, backstop time.Duration) (*Reconciler, error) {
+	k, err := openKernel()
+	if err != nil {
+		return nil, err
+	}
+	r := &Reconciler{
+		log:      log,
+		kernel:   k,
+		applies:  make(chan apply),
+		dirty:    make(chan struct{}, 1),
+		stop:     make(chan struct{}),
+		backstop: backstop,
+		heals:    make(heals),
+	}
+	r.interest.Store(&interest{})
+	ready := make(chan error, 1)
+	r.stopped.Go(func() { r.work(ready) })
+	if err := <-ready; err != nil {
+		r.stopped.Wait()
+		k.close()
+		return nil, err
+	}
+	r.stopped.Go(r.listen)
+	return r, nil
 }
 
 // Apply replaces the desired state and reconciles once before it returns. All
@@ -34,17 +99,121 @@ func New(log *slog.Logger) (*Reconciler, error) {
 // state is kept and retried.
 //
 // A State that cannot be valid is refused as a whole, and the former one kept.
-func (r *Reconciler) Apply(s State) error { return nil }
+func (r *Reconciler) Apply(s State) error {
+	if err := s.validate(); err != nil {
+		return fmt.Errorf("desired network state: %w", err)
+	}
+	a := apply{s.clone(), make(chan error, 1)}
+	select {
+	case r.applies <- a:
+		return <-a.done
+	case <-r.stop:
+		return errors.New("apply network state: closed")
+	}
+}
 
 // Status lists what is not as desired, as of the last comparison; empty when
 // all is well.
-func (r *Reconciler) Status() []Problem { return nil }
+func (r *Reconciler) Status() []Problem {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.problems)
+}
 
 // Close stops healing and leaves everything as it is. Closing twice is no
 // error.
-func (r *Reconciler) Close() error { return nil }
+func (r *Reconciler) Close() error {
+	r.close.Do(func() {
+		close(r.stop)
+		r.kernel.events.Close() // wakes listen
+		r.stopped.Wait()
+		r.kernel.close()
+	})
+	return nil
+}
 
-// RemoveOwn deletes every route of RouteProtocol in the main table and the
-// named devices, in the network namespace of the calling thread. What is gone
-// already is no error. All are attempted; the error joins what failed.
-func RemoveOwn(log *slog.Logger, devices ...string) error { return nil }
+// work is the goroutine that compares and writes, on a thread of the kernel's
+// namespace.
+func (r *Reconciler) work(ready chan<- error) {
+	moved, err := r.kernel.enter()
+	if !moved {
+		defer runtime.UnlockOSThread()
+	} // else the thread ends with the goroutine
+	ready <- err
+	if err != nil {
+		return
+	}
+
+	timer := time.NewTimer(r.backstop)
+	defer timer.Stop()
+	var last time.Time
+	for {
+		select {
+		case <-r.stop:
+			return
+		case a := <-r.applies:
+			r.want = &a.state
+			a.done <- r.pass(false)
+		case <-r.dirty:
+			// Events go on being collected in the meantime, and dirty holds
+			// that there were some.
+			select {
+			case <-time.After(max(settle, minGap-time.Since(last))):
+			case <-r.stop:
+				return
+			}
+			r.pass(true)
+		case <-timer.C:
+			r.pass(true)
+		}
+		last = time.Now()
+		timer.Reset(r.nextTry())
+	}
+}
+
+// nextTry is the backstop, or earlier when the back-off of a fight ends.
+func (r *Reconciler) nextTry() time.Duration {
+	next := r.backstop
+	now := time.Now()
+	for object := range r.heals {
+		if wait := r.heals.blocked(object, now); wait > 0 {
+			next = min(next, wait)
+		}
+	}
+	return next
+}
+
+// pass compares once and reports: to the log when healing, else by the error.
+func (r *Reconciler) pass(healing bool) error {
+	if r.want == nil {
+		return nil
+	}
+	// Whatever is made below must already count as interesting when its event
+	// arrives.
+	r.interest.Store(newInterest(*r.want, nil))
+	p := &pass{kernel: r.kernel, want: *r.want, heals: r.heals, healing: healing, now: time.Now()}
+	p.run()
+	r.interest.Store(newInterest(*r.want, p.links))
+
+	r.mu.Lock()
+	before := r.problems
+	r.problems = p.problems
+	carryOver(before, r.problems)
+	r.mu.Unlock()
+
+	r.report(p, before)
+	return p.firstError()
+}
+
+// carryOver keeps the time since when a lasting problem has existed.
+func carryOver(before, now []Problem) {
+	since := make(map[string]time.Time, len(before))
+	for _, p := range before {
+		since[p.Object] = p.Since
+	}
+	for i := range now {
+		if t, ok := since[now[i].Object]; ok {
+			now[i].Since = t
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -131,6 +132,11 @@ func (t RouteType) String() string {
 		return "blackhole"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
+}
+
+// clone makes a State that its maker can no longer change.
+func (s State) clone() State {
+	return State{slices.Clone(s.Links), slices.Clone(s.Addrs), slices.Clone(s.Routes), slices.Clone(s.Sysctls)}
 }
 
 // validate refuses a State that the kernel could not hold or that would never

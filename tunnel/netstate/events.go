@@ -1,0 +1,131 @@
+package netstate
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// interest is what the listening goroutine needs to know of the State to tell
+// the events that matter from the others. It is replaced, never changed.
+type interest struct {
+	names   map[string]bool       // of links
+	indexes map[int32]bool        // of links that exist
+	dsts    map[netip.Prefix]bool // of routes
+}
+
+// listen turns netlink events into dirty until the socket is closed.
+func (r *Reconciler) listen() {
+	for {
+		messages, _, err := r.kernel.events.Receive()
+		switch {
+		case errors.Is(err, os.ErrClosed):
+			return
+		case errors.Is(err, unix.ENOBUFS):
+			// The kernel dropped events, says so once and goes on: anything
+			// may have happened.
+			r.markDirty()
+			continue
+		case err != nil:
+			// Nothing else is known to happen; the timer heals meanwhile.
+			r.log.Warn("netlink events cannot be read", "error", err)
+			select {
+			case <-time.After(r.backstop):
+			case <-r.stop:
+				return
+			}
+			continue
+		}
+		i := r.interest.Load()
+		for _, m := range messages {
+			if i.concerns(m) {
+				r.markDirty()
+				break
+			}
+		}
+	}
+}
+
+func (r *Reconciler) markDirty() {
+	select {
+	case r.dirty <- struct{}{}:
+	default: // it is so already
+	}
+}
+
+func newInterest(s State, links map[string]netlink.Link) *interest {
+	i := &interest{names: make(map[string]bool), indexes: make(map[int32]bool), dsts: make(map[netip.Prefix]bool, len(s.Routes))}
+	for _, l := range s.Links {
+		i.names[l.Name] = true
+	}
+	for _, a := range s.Addrs {
+		i.names[a.Link] = true
+	}
+	for _, r := range s.Routes {
+		i.dsts[r.Dst] = true
+		if r.Type == Unicast {
+			i.names[r.Link] = true
+		}
+	}
+	for _, l := range links {
+		if l != nil {
+			i.indexes[int32(l.Attrs().Index)] = true
+		}
+	}
+	return i
+}
+
+// concerns tells whether an event may be about something in the State. The
+// kernel announces neither the IPv4 routes that go down with a link nor those
+// that go with their source address, hence links and addresses.
+func (i *interest) concerns(m syscall.NetlinkMessage) bool {
+	switch m.Header.Type {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		if len(m.Data) < unix.SizeofIfInfomsg {
+			return false
+		}
+		if i.indexes[nl.DeserializeIfInfomsg(m.Data).Index] {
+			return true
+		}
+		name := attribute(m.Data[unix.SizeofIfInfomsg:], unix.IFLA_IFNAME)
+		return len(name) > 0 && i.names[string(name[:len(name)-1])] // NUL-terminated
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		return len(m.Data) >= unix.SizeofIfAddrmsg && i.indexes[int32(nl.DeserializeIfAddrmsg(m.Data).Index)]
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		if len(m.Data) < unix.SizeofRtMsg {
+			return false
+		}
+		route := nl.DeserializeRtMsg(m.Data)
+		if route.Table != unix.RT_TABLE_MAIN {
+			return false
+		}
+		if route.Protocol == RouteProtocol {
+			return true
+		}
+		// A route that replaces ours, which is not announced as gone, or one
+		// that was in the way.
+		dst, ok := netip.AddrFromSlice(attribute(m.Data[unix.SizeofRtMsg:], unix.RTA_DST))
+		return ok && i.dsts[netip.PrefixFrom(dst, int(route.Dst_len))]
+	}
+	return false
+}
+
+// attribute finds the value of a netlink attribute; nil if there is none.
+func attribute(b []byte, typ uint16) []byte {
+	attrs, err := nl.ParseRouteAttr(b)
+	if err != nil {
+		return nil
+	}
+	for _, a := range attrs {
+		if a.Attr.Type == typ {
+			return a.Value
+		}
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package netstate
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// requestTimeout bounds a wait for the kernel's answer, which comes at
+	// once unless it is lost.
+	requestTimeout = 10 * time.Second
+
+	// eventBuffer holds some thousand events, in bytes. More than that at
+	// once is reported as ENOBUFS and costs one comparison.
+	eventBuffer = 1 << 20
+)
+
+// kernel is the way to the kernel of one network namespace.
+type kernel struct {
+	*netlink.Handle
+	events *nl.NetlinkSocket // link, address and route multicasts
+	ns     *os.File
+}
+
+// openKernel opens the calling thread's network namespace.
+func openKernel() (_ *kernel, err error) {
+	runtime.LockOSThread() // all of it in one namespace
+	defer runtime.UnlockOSThread()
+
+	k := &kernel{}
+	defer func() {
+		if err != nil {
+			k.close()
+		}
+	}()
+	if k.ns, err = os.Open(threadNamespace); err != nil {
+		return nil, fmt.Errorf("open network namespace: %w", err)
+	}
+	if k.Handle, err = newHandle(); err != nil {
+		return nil, err
+	}
+	k.events, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK,
+		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to netlink events: %w", err)
+	}
+	// Without CAP_NET_ADMIN the buffer stays at its default size: events are
+	// lost sooner, which the timer makes up for.
+	_ = k.events.SetReceiveBufferSize(eventBuffer, true)
+	return k, nil
+}
+
+func newHandle() (*netlink.Handle, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink socket: %w", err)
+	}
+	if err := h.SetSocketTimeout(requestTimeout); err != nil {
+		h.Close()
+		return nil, fmt.Errorf("set netlink timeout: %w", err)
+	}
+	// Since Linux 4.20 the kernel itself then leaves out other programs'
+	// routes; before, and always, the library does.
+	_ = h.SetStrictCheck(true)
+	return h, nil
+}
+
+func (k *kernel) close() {
+	if k.events != nil {
+		k.events.Close()
+	}
+	if k.Handle != nil {
+		k.Handle.Close()
+	}
+	if k.ns != nil {
+		k.ns.Close()
+	}
+}
+
+const threadNamespace = "/proc/thread-self/ns/net"
+
+// enter makes the calling goroutine's thread one of the kernel's namespace:
+// sockets stay in the namespace they were opened in, but /proc/sys/net shows
+// that of the thread which opens a file. Where it is so already, as in
+// production, no privilege is needed. The goroutine must end without
+// unlocking its thread if moved is true.
+func (k *kernel) enter() (moved bool, err error) {
+	runtime.LockOSThread()
+	want, err := k.ns.Stat()
+	if err != nil {
+		return false, fmt.Errorf("look at network namespace: %w", err)
+	}
+	have, err := os.Stat(threadNamespace)
+	if err != nil {
+		return false, fmt.Errorf("look at network namespace: %w", err)
+	}
+	if os.SameFile(want, have) {
+		return false, nil
+	}
+	if err := netns.Set(netns.NsHandle(k.ns.Fd())); err != nil {
+		return false, fmt.Errorf("enter network namespace: %w", err)
+	}
+	return true, nil
+}
+
+// ownRoutes lists the routes of RouteProtocol in the main table, both address
+// families.
+func ownRoutes(h *netlink.Handle) ([]netlink.Route, error) {
+	var all []netlink.Route
+	filter := &netlink.Route{Protocol: RouteProtocol, Table: unix.RT_TABLE_MAIN}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := consistent(func() ([]netlink.Route, error) {
+			return h.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+		})
+		// A namespace without any route has no main table.
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+		all = append(all, routes...)
+	}
+	return all, nil
+}
+
+// consistent repeats a dump that the kernel calls interrupted: it changed in
+// between and entries may be missing.
+func consistent[T any](dump func() ([]T, error)) (list []T, err error) {
+	for range 10 {
+		if list, err = dump(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return list, err
+		}
+	}
+	return nil, err
+}

@@ -1,0 +1,45 @@
+package netstate
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/vishvananda/netlink"
+)
+
+// RemoveOwn deletes every route of RouteProtocol in the main table and the
+// named devices, in the network namespace of the calling thread. What is gone
+// already is no error. All are attempted; the error joins what failed.
+func RemoveOwn(log *slog.Logger, devices ...string) error {
+	h, err := newHandle()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+
+	routes, err := ownRoutes(h)
+	errs := []error{err}
+	for _, r := range routes {
+		text := describe(h, r)
+		if err := ignoreGone(h.RouteDel(&r)); err != nil {
+			errs = append(errs, explain("remove route "+text, err))
+			continue
+		}
+		log.Info("removed", "route", text)
+	}
+	for _, name := range devices {
+		l, err := h.LinkByName(name)
+		if errors.As(err, &netlink.LinkNotFoundError{}) {
+			continue
+		}
+		if err == nil {
+			err = ignoreGone(h.LinkDel(l))
+		}
+		if err != nil {
+			errs = append(errs, explain("remove link "+name, err))
+			continue
+		}
+		log.Info("removed", "link", name)
+	}
+	return errors.Join(errs...)
+}
