@@ -41,10 +41,11 @@ func openRun(name string) (*run, error) {
 	return r, nil
 }
 
-func runDir(name string) string { return filepath.Join(os.TempDir(), name) }
+// Dir is the directory of the cluster of a name.
+func Dir(name string) string { return filepath.Join(os.TempDir(), name) }
 
 func lockRun(name string) (*run, error) {
-	dir := runDir(name)
+	dir := Dir(name)
 	for {
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, fmt.Errorf("make lab directory: %w", err)
@@ -125,7 +126,7 @@ func (r *run) close(keep bool) error {
 // their processes, namespaces and directories. Labs that run are left alone.
 // It returns the names of those removed.
 func Sweep(prefix string) (removed []string, err error) {
-	dirs, err := filepath.Glob(runDir(prefix + "*"))
+	dirs, err := filepath.Glob(Dir(prefix + "*"))
 	if err != nil {
 		return nil, err
 	}
