@@ -1,0 +1,294 @@
+package control
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/weftnet/weft/tunnel"
+)
+
+// WriteText writes the status for a human to read, as of now: first what is
+// wrong, then this node line by line, then its peers as a table.
+func (s *Status) WriteText(w io.Writer, now time.Time) error {
+	var b strings.Builder
+	s.writeProblems(&b)
+	s.writeNode(&b, now)
+	if s.Backend != nil {
+		writeCapabilities(&b, s.Backend.Capabilities)
+		writePeers(&b, s.Backend.Peers)
+		writeSkipped(&b, s.Backend.Skipped)
+		writeDrops(&b, s.Backend.Drops)
+	}
+	writeBadEntries(&b, s.BadEntries)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (s *Status) writeProblems(b *strings.Builder) {
+	if s.Ready {
+		return
+	}
+	b.WriteString("NOT READY\n")
+	for _, reason := range s.NotReady {
+		row(b, "  "+reason)
+	}
+	b.WriteString("\n")
+}
+
+func (s *Status) writeNode(b *strings.Builder, now time.Time) {
+	state := "ready"
+	if !s.Ready {
+		state = "not ready"
+	}
+	t := newTable(b)
+	row(t, "weftd", fmt.Sprintf("%s: %s, pid %d, up %s", s.Version, state, s.PID, span(now.Sub(s.Started))))
+	row(t, "node", fmt.Sprintf("%s, ID %s", s.Node.Hostname, cmp.Or(s.Node.ID, "not known yet")))
+	row(t, "network", s.Network.String())
+	row(t, "lease", s.Lease.text(now))
+	row(t, "underlay", s.Underlay.String())
+	row(t, "etcd", s.Etcd.text(now))
+	row(t, "firewall", s.Firewall.String())
+	row(t, "backend", backendText(s.Backend))
+	t.Flush()
+}
+
+// String is the network on one line.
+func (n Network) String() string {
+	text := cmp.Or(prefixes(n.IPv4, n.IPv6), "not known yet")
+	if n.Problem != "" {
+		text += "; PROBLEM: " + n.Problem
+	}
+	return text
+}
+
+func (l Lease) text(now time.Time) string {
+	text := cmp.Or(prefixes(l.Subnet, l.SubnetV6), "none yet")
+	switch {
+	case !l.Subnet.IsValid():
+	case !l.Held:
+		text += ", NOT HELD"
+	case l.Reservation:
+		text += ", a reservation"
+	case l.Expires.IsZero():
+	case now.Before(l.Expires):
+		text += fmt.Sprintf(", expires in %s unless renewed", span(l.Expires.Sub(now)))
+	default:
+		text += fmt.Sprintf(", EXPIRED %s ago", span(now.Sub(l.Expires)))
+	}
+	if l.Problem != "" {
+		text += "; PROBLEM: " + l.Problem
+	}
+	return text
+}
+
+// String is the underlay on one line.
+func (u Underlay) String() string {
+	if u.Interface == "" {
+		return "not known yet"
+	}
+	parts := []string{u.Interface, fmt.Sprintf("MTU %d", u.MTU)}
+	for _, a := range []struct{ own, public netip.Addr }{{u.IPv4, u.PublicIPv4}, {u.IPv6, u.PublicIPv6}} {
+		switch {
+		case !a.own.IsValid() && !a.public.IsValid():
+		case a.own == a.public || !a.public.IsValid():
+			parts = append(parts, a.own.String())
+		case !a.own.IsValid():
+			parts = append(parts, "public "+a.public.String())
+		default:
+			parts = append(parts, a.own.String()+" (public "+a.public.String()+")")
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (e Etcd) text(now time.Time) string {
+	text := strings.Join(e.Endpoints, ", ")
+	if e.Embedded {
+		text += " (inside this daemon)"
+	}
+	if e.Connected {
+		return text + ", connected"
+	}
+	text += ", NOT CONNECTED"
+	if !e.LastContact.IsZero() {
+		text += fmt.Sprintf(", last answer %s ago", span(now.Sub(e.LastContact)))
+	}
+	if e.Error != "" {
+		text += ": " + e.Error
+	}
+	return text
+}
+
+// String is the firewall on one line.
+func (f Firewall) String() string {
+	text := cmp.Or(f.Mode, "not known yet")
+	if f.Why != "" {
+		text += " (" + f.Why + ")"
+	}
+	for _, p := range f.Problems {
+		text += "; PROBLEM: " + p
+	}
+	return text
+}
+
+func backendText(b *tunnel.Status) string {
+	if b == nil {
+		return "none yet"
+	}
+	return fmt.Sprintf("%s on %s, MTU %d for containers, %s", b.Type, b.Device, b.MTU, count(len(b.Peers), "peer"))
+}
+
+func writeCapabilities(b *strings.Builder, capabilities []tunnel.Capability) {
+	if len(capabilities) == 0 {
+		return
+	}
+	b.WriteString("\n")
+	t := newTable(b)
+	fmt.Fprintln(t, "CAPABILITY\tIN FORCE\tWHY")
+	for _, c := range capabilities {
+		on := "yes"
+		if !c.On {
+			on = "no"
+		}
+		row(t, c.Name, on, c.Why)
+	}
+	t.Flush()
+}
+
+func writePeers(b *strings.Builder, peers []tunnel.PeerStatus) {
+	if len(peers) == 0 {
+		return
+	}
+	b.WriteString("\n")
+	t := newTable(b)
+	fmt.Fprintln(t, "PEER SUBNET\tNODE\tENDPOINT\tPATH\tMTU\tSENT\tRECEIVED\tNOTES")
+	for _, p := range peers {
+		subnet := p.Subnet
+		if p.SubnetV6 != "" {
+			subnet += " " + p.SubnetV6
+		}
+		mtu := "-"
+		if p.PathMTU > 0 {
+			mtu = fmt.Sprint(p.PathMTU)
+		}
+		row(t, subnet, shortID(p.NodeID), p.Endpoint, p.Path, mtu,
+			humanize.IBytes(p.TxBytes), humanize.IBytes(p.RxBytes), strings.Join(p.Notes, "; "))
+	}
+	t.Flush()
+}
+
+func writeSkipped(b *strings.Builder, skipped []tunnel.SkippedPeer) {
+	if len(skipped) == 0 {
+		return
+	}
+	b.WriteString("\n")
+	t := newTable(b)
+	fmt.Fprintln(t, "SKIPPED PEER\tWHY")
+	for _, s := range skipped {
+		row(t, s.Subnet, s.Why)
+	}
+	t.Flush()
+}
+
+// writeDrops lists the reasons for which packets were dropped, the most
+// frequent first.
+func writeDrops(b *strings.Builder, drops map[string]uint64) {
+	reasons := slices.DeleteFunc(slices.Sorted(maps.Keys(drops)), func(r string) bool { return drops[r] == 0 })
+	if len(reasons) == 0 {
+		return
+	}
+	slices.SortStableFunc(reasons, func(x, y string) int { return cmp.Compare(drops[y], drops[x]) })
+	b.WriteString("\n")
+	t := newTable(b)
+	fmt.Fprintln(t, "PACKETS DROPPED\tREASON")
+	for _, r := range reasons {
+		row(t, fmt.Sprint(drops[r]), r)
+	}
+	t.Flush()
+}
+
+func writeBadEntries(b *strings.Builder, entries []BadEntry) {
+	if len(entries) == 0 {
+		return
+	}
+	b.WriteString("\n")
+	t := newTable(b)
+	fmt.Fprintln(t, "BAD KEY IN ETCD\tREVISION\tWHAT IS WRONG")
+	for _, e := range entries {
+		row(t, e.Key, fmt.Sprint(e.Revision), e.Error)
+	}
+	t.Flush()
+}
+
+func newTable(w io.Writer) *tabwriter.Writer {
+	return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+}
+
+// row writes one line of cells. Their texts come from other nodes too: they
+// must not begin a line or a cell of their own, nor send the terminal a
+// command.
+func row(w io.Writer, cells ...string) {
+	for len(cells) > 1 && cells[len(cells)-1] == "" {
+		cells = cells[:len(cells)-1]
+	}
+	clean := make([]string, len(cells))
+	for i, c := range cells {
+		clean[i] = strings.Map(printable, c)
+	}
+	fmt.Fprintln(w, strings.Join(clean, "\t"))
+}
+
+// printable turns control characters (of ASCII and Latin-1) into spaces.
+func printable(r rune) rune {
+	if r < ' ' || r >= 0x7f && r < 0xa0 {
+		return ' '
+	}
+	return r
+}
+
+func prefixes(p ...netip.Prefix) string {
+	var texts []string
+	for _, p := range p {
+		if p.IsValid() {
+			texts = append(texts, p.String())
+		}
+	}
+	return strings.Join(texts, " and ")
+}
+
+// shortID is enough of a node ID to tell nodes apart by eye; flannel's nodes
+// have none.
+func shortID(id string) string {
+	return cmp.Or(id[:min(len(id), 8)], "-")
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// span is a duration with its two largest units.
+func span(d time.Duration) string {
+	d = max(d, 0)
+	s := int64(d / time.Second)
+	switch {
+	case s < 60:
+		return fmt.Sprintf("%ds", s)
+	case s < 3600:
+		return fmt.Sprintf("%dm%ds", s/60, s%60)
+	case s < 2*24*3600:
+		return fmt.Sprintf("%dh%dm", s/3600, s/60%60)
+	}
+	return fmt.Sprintf("%dd%dh", s/(24*3600), s/3600%24)
+}
