@@ -4,8 +4,8 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -20,37 +20,33 @@ type interest struct {
 	dsts    map[netip.Prefix]bool // of routes
 }
 
-// listen turns netlink events into dirty until the socket is closed.
+// listen turns netlink events into dirty until their source is closed.
 func (r *Reconciler) listen() {
+	buf := make([]byte, maxDatagram)
 	for {
-		messages, _, err := r.kernel.events.Receive()
+		n, err := r.kernel.events.Read(buf)
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return
 		case errors.Is(err, unix.ENOBUFS):
-			// The kernel dropped events, says so once and goes on: anything
+			// The kernel dropped events, says so once and goes on. Anything
 			// may have happened.
 			r.markDirty()
 			continue
-		case err != nil:
-			// Nothing else is known to happen; the timer heals meanwhile.
-			r.log.Warn("netlink events cannot be read", "error", err)
-			select {
-			case <-time.After(r.backstop):
-			case <-r.stop:
-				return
-			}
-			continue
+		case err != nil: // none is known
+			r.log.Error("netlink events cannot be read; changes are noticed by timer only", "error", err)
+			return
 		}
-		i := r.interest.Load()
-		for _, m := range messages {
-			if i.concerns(m) {
-				r.markDirty()
-				break
-			}
+		messages, err := syscall.ParseNetlinkMessage(buf[:n])
+		if err != nil || slices.ContainsFunc(messages, r.interest.Load().concerns) {
+			r.markDirty()
 		}
 	}
 }
+
+// maxDatagram is more than the kernel puts into one event, in bytes: a few
+// KiB, for links with many virtual functions.
+const maxDatagram = 64 << 10
 
 func (r *Reconciler) markDirty() {
 	select {

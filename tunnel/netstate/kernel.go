@@ -3,12 +3,12 @@ package netstate
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -26,7 +26,7 @@ const (
 // kernel is the way to the kernel of one network namespace.
 type kernel struct {
 	*netlink.Handle
-	events *nl.NetlinkSocket // link, address and route multicasts
+	events io.ReadCloser // link, address and route multicasts, a datagram per Read
 	ns     *os.File
 }
 
@@ -47,16 +47,29 @@ func openKernel() (_ *kernel, err error) {
 	if k.Handle, err = newHandle(); err != nil {
 		return nil, err
 	}
-	k.events, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK,
-		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
-		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if k.events, err = subscribe(); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// subscribe opens a socket that receives what happens to links, addresses and
+// routes.
+func subscribe() (io.ReadCloser, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, fmt.Errorf("subscribe to netlink events: %w", err)
+		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
 	// Without CAP_NET_ADMIN the buffer stays at its default size: events are
-	// lost sooner, which the timer makes up for.
-	_ = k.events.SetReceiveBufferSize(eventBuffer, true)
-	return k, nil
+	// lost sooner, which costs comparisons but no healing.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, eventBuffer)
+	const groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR |
+		unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("subscribe to netlink events: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "netlink events"), nil // non-blocking, so that Close wakes Read
 }
 
 func newHandle() (*netlink.Handle, error) {

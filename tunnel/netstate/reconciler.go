@@ -34,6 +34,7 @@ type Reconciler struct {
 	close   sync.Once
 
 	interest atomic.Pointer[interest]
+	passes   atomic.Uint64 // comparisons so far
 
 	mu       sync.Mutex
 	problems []Problem
@@ -193,6 +194,7 @@ func (r *Reconciler) pass(healing bool) error {
 	r.interest.Store(newInterest(*r.want, nil))
 	p := &pass{kernel: r.kernel, want: *r.want, heals: r.heals, healing: healing, now: time.Now()}
 	p.run()
+	r.passes.Add(1)
 	r.interest.Store(newInterest(*r.want, p.links))
 
 	r.mu.Lock()

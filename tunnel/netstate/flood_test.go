@@ -1,0 +1,103 @@
+package netstate
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Thousands of changes by other programs neither keep the Reconciler busy nor
+// keep it from healing, also when they are more than the event socket holds.
+func TestFloodOfOtherRoutes(t *testing.T) {
+	const flood = 2000
+	for _, buffer := range []int{eventBuffer, 4096} {
+		t.Run(fmt.Sprintf("buffer %d", buffer), func(t *testing.T) {
+			h := newHost(t, time.Hour)
+			if err := h.shrinkEventBuffer(buffer); err != nil {
+				t.Fatal(err)
+			}
+			h.addDevice("eth0")
+			if err := h.nl.LinkSetUp(h.device("eth0")); err != nil {
+				t.Fatal(err)
+			}
+			h.apply(udpState())
+			h.wantUDPState()
+			before := h.passes.Load()
+			began := time.Now()
+			for i := range flood {
+				dst := fmt.Sprintf("172.16.%d.%d/32", i/256, i%256)
+				h.addRoute(dst, "eth0", 0)
+				if i == flood/2 {
+					if err := h.delRoute("10.5.0.0/16", 0); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if i%2 == 0 {
+					if err := h.delRoute(dst, 0); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			h.wantUDPState()
+			passes, took := h.passes.Load()-before, time.Since(began)
+			if limit := uint64(took/minGap) + 3; passes > limit {
+				t.Errorf("%d comparisons in %v, want at most %d", passes, took, limit)
+			}
+			t.Logf("%d comparisons while %d routes came and went in %v", passes, flood, took)
+			if n := len(h.routes(unix.RTPROT_STATIC)); n == 0 {
+				t.Error("the other routes are gone")
+			}
+		})
+	}
+}
+
+func (h *host) shrinkEventBuffer(bytes int) error {
+	raw, err := h.kernel.events.(*os.File).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var set error
+	err = raw.Control(func(fd uintptr) {
+		set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes)
+	})
+	return errors.Join(err, set)
+}
+
+// Ten thousand routes of our own, as vxlan has them with as many peers.
+func TestManyRoutes(t *testing.T) {
+	const peers = 10_000
+	h := newHost(t, time.Hour)
+	s := udpState()
+	for i := range peers {
+		s.Routes = append(s.Routes, Route{
+			Dst: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(64 + i>>8), byte(i), 0}), 24), Link: "flannel0",
+			Via: netip.AddrFrom4([4]byte{10, byte(64 + i>>8), byte(i), 0}), OnLink: true,
+		})
+	}
+	h.apply(s)
+	began := time.Now()
+	h.apply(s)
+	t.Logf("nothing to do among %d routes: %v", len(s.Routes), time.Since(began))
+	began = time.Now()
+	if err := h.nl.LinkSetDown(h.device("flannel0")); err != nil { // takes them all along
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, func() error {
+		if n := h.log.count("more_objects="); n != 1 {
+			return fmt.Errorf("nothing healed:\n%s", h.log)
+		}
+		return nil
+	})
+	t.Logf("all back after %v", time.Since(began))
+	if list, err := ownRoutes(h.nl); err != nil || len(list) != len(s.Routes) {
+		t.Errorf("%d routes of %d: %v", len(list), len(s.Routes), err)
+	}
+	if n := h.log.count(`msg="put back"`); n != maxLines+1 {
+		t.Errorf("%d lines", n)
+	}
+}

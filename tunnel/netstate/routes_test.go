@@ -1,0 +1,207 @@
+package netstate
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Applying a state again, or with other programs' routes around, changes
+// nothing: neither is anything written nor does the kernel announce anything.
+func TestApplyTwiceWritesNothing(t *testing.T) {
+	h := newHost(t, time.Hour)
+	s := udpState()
+	s.Routes = append(s.Routes,
+		Route{Dst: netip.MustParsePrefix("10.5.7.0/24"), Link: "flannel0", Via: netip.MustParseAddr("10.5.7.0"), OnLink: true, Metric: 200, MTU: 1400},
+		Route{Dst: netip.MustParsePrefix("fd00:5:7::/64"), Link: "flannel0", Via: netip.MustParseAddr("fd00:5:7::"), OnLink: true, Metric: 200, MTU: 1400},
+		Route{Dst: netip.MustParsePrefix("10.5.8.0/24"), Type: Blackhole},
+		Route{Dst: netip.MustParsePrefix("fd00:5:8::/64"), Type: Blackhole},
+	)
+	h.apply(s)
+
+	announced := 0
+	done, events := make(chan struct{}), make(chan netlink.RouteUpdate, 100)
+	h.do(func() error { return netlink.RouteSubscribe(events, done) })
+	h.do(func() error {
+		p := &pass{kernel: h.kernel, want: s, heals: make(heals), healing: true, now: time.Now()}
+		p.run()
+		for _, c := range p.healed {
+			t.Errorf("written again: %s: %s", c.object, c.was)
+		}
+		for _, problem := range p.problems {
+			t.Errorf("problem: %s: %v", problem.Object, problem.Err)
+		}
+		return nil
+	})
+	h.apply(s)
+	h.addRoute("192.0.2.0/24", "flannel0", 0) // the end of what is announced
+	for e := range events {
+		if e.Dst.String() == "192.0.2.0/24" {
+			break
+		}
+		if e.Protocol == RouteProtocol {
+			announced++
+		}
+	}
+	close(done)
+	for range events { // until the subscription has ended
+	}
+	if announced != 0 {
+		t.Errorf("%d route changes announced", announced)
+	}
+}
+
+func TestRoutesThatAreNoLongerWantedGo(t *testing.T) {
+	h := newHost(t, time.Hour)
+	s := udpState()
+	h.apply(s)
+	s.Routes = s.Routes[1:3]
+	h.apply(s)
+	h.want("routes", func() string { return h.routes(RouteProtocol) },
+		"unreachable 10.5.0.0/16 metric 2147483647\nfd00:5::/32 dev flannel0 src fd00:5:22:: metric 1024")
+	h.apply(State{})
+	h.want("routes", func() string { return h.routes(RouteProtocol) }, "")
+	h.want("addresses are left, the link is not exclusive any more", func() string { return h.addrs("flannel0") }, udpAddrs)
+}
+
+// A renumbered node: the address, and the source address of every route.
+func TestRenumber(t *testing.T) {
+	pfx, addr := netip.MustParsePrefix, netip.MustParseAddr
+	h := newHost(t, time.Hour)
+	s := udpState()
+	h.apply(s)
+	s.Addrs = []Addr{{"flannel0", pfx("10.5.99.0/32")}, {"flannel0", pfx("fd00:5:63::/128")}}
+	s.Routes[0].Src, s.Routes[2].Src = addr("10.5.99.0"), addr("fd00:5:63::")
+	h.apply(s)
+	h.want("addresses", func() string { return h.addrs("flannel0") }, "10.5.99.0/32 fd00:5:63::/128")
+	h.want("routes", func() string { return h.routes(RouteProtocol) },
+		strings.NewReplacer("10.5.34.0", "10.5.99.0", "fd00:5:22::", "fd00:5:63::").Replace(udpRoutes))
+
+	// An address that was there with another length gives way.
+	s.Addrs = []Addr{{"flannel0", pfx("10.5.99.0/24")}, {"flannel0", pfx("fd00:5:63::/64")}}
+	h.apply(s)
+	h.want("addresses", func() string { return h.addrs("flannel0") }, "10.5.99.0/24 fd00:5:63::/64")
+	h.want("routes", func() string { return h.routes(RouteProtocol) },
+		strings.NewReplacer("10.5.34.0", "10.5.99.0", "fd00:5:22::", "fd00:5:63::").Replace(udpRoutes))
+	if s := h.Status(); len(s) != 0 {
+		t.Error(s)
+	}
+}
+
+func TestOtherRoutesAreLeftAlone(t *testing.T) {
+	h := newHost(t, 50*time.Millisecond)
+	h.addDevice("eth0")
+	if err := h.nl.LinkSetUp(h.device("eth0")); err != nil {
+		t.Fatal(err)
+	}
+	// More and less specific ones than ours, and the same with another metric.
+	for _, dst := range []string{"10.5.7.0/24", "10.0.0.0/8", "fd00:5:7::/64"} {
+		h.addRoute(dst, "eth0", 0)
+	}
+	h.addRoute("10.5.0.0/16", "eth0", 50)
+	h.addRoute("fd00:5::/32", "eth0", 50)
+	err := h.nl.RouteAdd(&netlink.Route{Dst: ipNet(netip.MustParsePrefix("10.9.0.0/16")), LinkIndex: h.device("eth0").Attrs().Index,
+		Scope: netlink.SCOPE_LINK, Protocol: RouteProtocol, Table: 100}) // our number, but not our table
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := h.routes(unix.RTPROT_STATIC)
+	if strings.Count(before, "\n") != 4 {
+		t.Fatal(before)
+	}
+	check := func() {
+		t.Helper()
+		if after := h.routes(unix.RTPROT_STATIC); after != before {
+			t.Errorf("got\n%s\nwant\n%s", after, before)
+		}
+		list, err := h.nl.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: 100}, netlink.RT_FILTER_TABLE)
+		if err != nil || len(list) != 1 {
+			t.Errorf("table 100: %v, %v", list, err)
+		}
+	}
+	h.apply(udpState())
+	h.wantUDPState()
+	check()
+	if err := h.delRoute("10.5.0.0/16", 0); err != nil {
+		t.Fatal(err)
+	}
+	h.wantUDPState()
+	h.apply(State{})
+	check()
+}
+
+// A route of another program that has our destination and metric is neither
+// replaced nor joined: it is named, and ours comes when it has gone.
+func TestRouteInTheWay(t *testing.T) {
+	for _, c := range []struct {
+		dst    string
+		metric int
+		err    string
+	}{
+		{"10.5.0.0/16", 0, "route 10.5.0.0/16 dev flannel0: another program's route is in the way: remove it (ip route del 10.5.0.0/16 dev eth0 proto static)"},
+		{"fd00:5::/32", 1024, "route fd00:5::/32 dev flannel0: another program's route is in the way: remove it (ip route del fd00:5::/32 dev eth0 metric 1024 proto static)"},
+		{"10.5.0.0/16", LastMetric, "route unreachable 10.5.0.0/16 metric 2147483647: another program's route is in the way: remove it (ip route del 10.5.0.0/16 dev eth0 metric 2147483647 proto static)"},
+	} {
+		t.Run(fmt.Sprint(c.dst, c.metric), func(t *testing.T) {
+			h := newHost(t, time.Hour)
+			h.addDevice("eth0")
+			if err := h.nl.LinkSetUp(h.device("eth0")); err != nil {
+				t.Fatal(err)
+			}
+			h.addRoute(c.dst, "eth0", c.metric)
+			other := h.routes(unix.RTPROT_STATIC)
+
+			err := h.Apply(udpState())
+			if err == nil || !strings.HasPrefix(err.Error(), c.err) {
+				t.Fatalf("got %v\nwant %s", err, c.err)
+			}
+			if got := h.routes(unix.RTPROT_STATIC); got != other {
+				t.Errorf("the other route: got %q, want %q", got, other)
+			}
+			if n := strings.Count(h.routes(RouteProtocol), "\n"); n != 2 {
+				t.Errorf("the others of our routes:\n%s", h.routes(RouteProtocol))
+			}
+			if s := h.Status(); len(s) != 1 || s[0].Pending {
+				t.Errorf("status: %v", s)
+			}
+			if err := h.delRoute(c.dst, c.metric); err != nil {
+				t.Fatal(err)
+			}
+			h.wantUDPState()
+		})
+	}
+}
+
+// `ip route replace` by another program takes our route away without a word
+// about it being gone.
+func TestRouteReplacedByAnother(t *testing.T) {
+	h := newHost(t, time.Hour)
+	h.addDevice("eth0")
+	if err := h.nl.LinkSetUp(h.device("eth0")); err != nil {
+		t.Fatal(err)
+	}
+	h.apply(udpState())
+	err := h.nl.RouteReplace(&netlink.Route{Dst: ipNet(netip.MustParsePrefix("10.5.0.0/16")), LinkIndex: h.device("eth0").Attrs().Index,
+		Scope: netlink.SCOPE_LINK, Protocol: unix.RTPROT_STATIC})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.want("problem", func() string {
+		if s := h.Status(); len(s) == 1 {
+			return s[0].Object
+		}
+		return ""
+	}, "route 10.5.0.0/16 dev flannel0")
+	h.want("warning", func() string {
+		return fmt.Sprint(h.log.count(`msg="cannot be put right now, is retried" object="route 10.5.0.0/16 dev flannel0"`))
+	}, "1")
+	if err := h.delRoute("10.5.0.0/16", 0); err != nil {
+		t.Fatal(err)
+	}
+	h.wantUDPState()
+}
