@@ -1,6 +1,7 @@
 package netstate
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"os"
@@ -112,16 +113,19 @@ func (i *interest) concerns(m syscall.NetlinkMessage) bool {
 	return false
 }
 
-// attribute finds the value of a netlink attribute; nil if there is none.
+// attribute finds the value of a netlink attribute (struct nlattr: length with
+// these four bytes, type; the next one is aligned to four); nil if there is
+// none.
 func attribute(b []byte, typ uint16) []byte {
-	attrs, err := nl.ParseRouteAttr(b)
-	if err != nil {
-		return nil
-	}
-	for _, a := range attrs {
-		if a.Attr.Type == typ {
-			return a.Value
+	for len(b) >= unix.SizeofNlAttr {
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < unix.SizeofNlAttr || length > len(b) {
+			return nil
 		}
+		if binary.NativeEndian.Uint16(b[2:]) == typ {
+			return b[unix.SizeofNlAttr:length]
+		}
+		b = b[min((length+3)&^3, len(b)):]
 	}
 	return nil
 }
