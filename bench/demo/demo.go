@@ -54,7 +54,7 @@ func Run(ctx context.Context, o Options, stdout io.Writer) (err error) {
 	}
 	d := &demo{Options: o, out: newProgress(stdout)}
 	runErr := d.show(ctx)
-	if err := d.end(runErr != nil); err != nil {
+	if err := d.end(runErr != nil && ctx.Err() == nil); err != nil {
 		return errors.Join(runErr, err)
 	}
 	if runErr != nil {
@@ -128,19 +128,18 @@ func (d *demo) show(ctx context.Context) error {
 	return nil
 }
 
-// end removes the lab, or with --keep leaves it running. The logs of a failed
-// demo stay.
-func (d *demo) end(failed bool) error {
+// end removes the lab, or with --keep leaves it running.
+func (d *demo) end(keepLogs bool) error {
 	switch {
 	case d.cluster == nil:
 		return nil
 	case d.Keep:
 		fmt.Fprint(d.out.w, d.howToLookAround())
 		return d.cluster.Leave()
-	case failed:
+	case keepLogs:
 		fmt.Fprintf(d.out.w, "the logs are in %s\n", d.cluster.Dir)
 	}
-	return d.cluster.Close(failed)
+	return d.cluster.Close(keepLogs)
 }
 
 func (d *demo) howToLookAround() string {
@@ -151,7 +150,7 @@ func (d *demo) howToLookAround() string {
 		fmt.Fprintf(&b, "  %s status --control-socket %s\n", d.Weftd, w.ControlSocket)
 		fmt.Fprintf(&b, "  cat %s %s\n", w.SubnetFile, w.Log)
 		fmt.Fprintf(&b, "  ip netns exec %s ip route\n", w.Host.Name)
-		fmt.Fprintf(&b, "  %s config get --etcd-endpoints %s   # inside: ip netns exec %s …\n", d.Weftd, endpoint, w.Host.Name)
+		fmt.Fprintf(&b, "  ip netns exec %s %s config get --etcd-endpoints %s\n", w.Host.Name, d.Weftd, endpoint)
 	}
 	for _, p := range d.pairs[:min(1, len(d.pairs))] {
 		fmt.Fprintf(&b, "  ip netns exec %s ping %s\n", p.from.Container.Name, p.to.Container.IPv4)

@@ -34,8 +34,11 @@ func (d *demo) startFirst(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w := d.weftds[0]
+	ctx, cancel := w.WhileRunning(ctx)
+	defer cancel()
 	if err := h.SetNetworkConfig(ctx, d.Weftd, endpoint, networkConfig); err != nil {
-		return d.withLog(err)
+		return fmt.Errorf("%w; the end of %s:\n%s", err, w.Log, w.LogTail(10))
 	}
 	return nil
 }
@@ -64,12 +67,6 @@ func (d *demo) start(h *lab.Host, flags ...string) error {
 	}
 	d.weftds = append(d.weftds, w)
 	return nil
-}
-
-// withLog adds the end of the last started weftd's log to an error.
-func (d *demo) withLog(err error) error {
-	w := d.weftds[len(d.weftds)-1]
-	return fmt.Errorf("%w; the end of %s:\n%s", err, w.Log, w.LogTail(10))
 }
 
 func (d *demo) attachContainers(context.Context) error {

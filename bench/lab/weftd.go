@@ -128,7 +128,7 @@ func (h *Host) SetNetworkConfig(ctx context.Context, binary, endpoint, config st
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("etcd at %s accepts no connection: %w", endpoint, err)
+			return fmt.Errorf("etcd at %s accepts no connection: %w: %w", endpoint, context.Cause(ctx), err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

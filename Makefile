@@ -1,0 +1,55 @@
+# Targets of weft. `make` alone builds. Needs Go; demo and the tests that make
+# network namespaces need root.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := -s -w $(if $(VERSION),-X github.com/weftnet/weft/daemon/version.version=$(VERSION))
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+
+PREFIX ?= /usr/local
+CNIDIR ?= /opt/cni/bin
+
+# Packages tested at the same time.
+TESTP ?= 2
+
+.PHONY: build demo test test-full fuzz lint bench install clean
+
+build:
+	$(GOBUILD) -o bin/weftd ./daemon
+	$(GOBUILD) -o bin/weft-cni ./cni
+	$(GOBUILD) -o bin/weft-bench ./bench
+
+# KEEP=1 leaves everything running, to look around in.
+demo: build
+	bin/weft-bench demo $(if $(KEEP),--keep)
+
+# Everything within a quarter of an hour on two cores: unit tests, end-to-end
+# cases over the binaries just built, each benchmark once, short fuzzing.
+test: build
+	.ci/packages
+	WEFT_BIN=$(CURDIR)/bin go test -count=1 -p $(TESTP) -timeout 10m -bench . -benchtime 1x ./...
+	.ci/fuzz 75
+
+# The long cases too.
+test-full: build
+	.ci/packages
+	WEFT_BIN=$(CURDIR)/bin WEFT_TEST_FULL=1 go test -count=1 -p $(TESTP) -timeout 90m -bench . -benchtime 1x ./...
+	.ci/fuzz 900
+
+# Shared out evenly among the fuzz targets.
+FUZZ_SECONDS ?= 600
+fuzz:
+	.ci/fuzz $(FUZZ_SECONDS)
+
+lint:
+	.ci/lint
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./...
+
+install: build
+	install -D -m 0755 bin/weftd $(DESTDIR)$(PREFIX)/bin/weftd
+	install -D -m 0755 bin/weft-bench $(DESTDIR)$(PREFIX)/bin/weft-bench
+	install -D -m 0755 bin/weft-cni $(DESTDIR)$(CNIDIR)/weft-cni
+
+clean:
+	rm -rf bin
