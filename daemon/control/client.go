@@ -78,7 +78,7 @@ func explain(err error, socket string) error {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("no permission for %s: the daemon answers root only, use sudo", socket)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the daemon at %s does not answer: it may be stuck, see its log (journalctl -u weftd)", socket)
+		return fmt.Errorf("the daemon at %s did not answer in time; its log may say why (journalctl -u weftd)", socket)
 	}
 	return fmt.Errorf("ask the daemon at %s: %w", socket, err)
 }

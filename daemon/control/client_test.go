@@ -40,7 +40,7 @@ func TestClientOfAStuckDaemon(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err = GetStatus(ctx, socket)
-	want := "the daemon at " + socket + " does not answer: it may be stuck, see its log (journalctl -u weftd)"
+	want := "the daemon at " + socket + " did not answer in time; its log may say why (journalctl -u weftd)"
 	if err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}

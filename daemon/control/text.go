@@ -53,7 +53,7 @@ func (s *Status) writeNode(b *strings.Builder, now time.Time) {
 	row(t, "weftd", fmt.Sprintf("%s: %s, pid %d, up %s", s.Version, state, s.PID, span(now.Sub(s.Started))))
 	row(t, "node", fmt.Sprintf("%s, ID %s", s.Node.Hostname, cmp.Or(s.Node.ID, "not known yet")))
 	row(t, "network", s.Network.String())
-	row(t, "lease", s.Lease.text(now))
+	row(t, "lease", s.Lease.Text(now))
 	row(t, "underlay", s.Underlay.String())
 	row(t, "etcd", s.Etcd.text(now))
 	row(t, "firewall", s.Firewall.String())
@@ -70,7 +70,8 @@ func (n Network) String() string {
 	return text
 }
 
-func (l Lease) text(now time.Time) string {
+// Text is the lease on one line, as of now.
+func (l Lease) Text(now time.Time) string {
 	text := cmp.Or(prefixes(l.Subnet, l.SubnetV6), "none yet")
 	switch {
 	case !l.Subnet.IsValid():
