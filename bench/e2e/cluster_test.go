@@ -1,0 +1,182 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/bench/lab"
+	"github.com/weftnet/weft/bench/lab/labtest"
+	"github.com/weftnet/weft/bench/traffic"
+)
+
+const namePrefix = "weft-e"
+
+var serial atomic.Int32
+
+// patience is for what takes a moment: a wait that lasts longer fails.
+const patience = 20 * time.Second
+
+// spec says what a case needs; zero fields have the defaults named.
+type spec struct {
+	hosts      int          // 2
+	mtu        int          // of the underlay; 1500
+	ipv4, ipv6 netip.Prefix // of the underlay; IPv4 alone
+	config     string       // network config; 10.5.0.0/16 with backend udp
+	flags      []string     // of every weftd
+}
+
+// cluster is a lab with weftd on its hosts. Etcd runs on a host of its own, so
+// that it can fail alone.
+type cluster struct {
+	*lab.Cluster
+	t        *testing.T
+	spec     spec
+	hosts    []*lab.Host  // those for weftd
+	weftds   []*lab.Weftd // of hosts, nil where none was started
+	etcdHost *lab.Host
+	etcd     *lab.Process
+	endpoint string // URL of etcd
+}
+
+// start builds a cluster and waits until weftd carries packets on every host,
+// each with a container.
+func start(t *testing.T, s spec) *cluster {
+	t.Helper()
+	c := build(t, s)
+	for i := range c.hosts {
+		c.startWeftd(i)
+	}
+	for i := range c.hosts {
+		c.attach(i, c.waitReady(i))
+	}
+	return c
+}
+
+// build makes hosts and an etcd with the network config, but starts no weftd.
+// When the test ends all is removed, and if it failed, the logs are shown.
+func build(t *testing.T, s spec) *cluster {
+	t.Helper()
+	labtest.RequireRoot(t)
+	if s.hosts == 0 {
+		s.hosts = 2
+	}
+	if s.config == "" {
+		s.config = `{"Network": "10.5.0.0/16", "Backend": {"Type": "udp"}}`
+	}
+	lc, err := lab.NewCluster(lab.Spec{
+		Name:  fmt.Sprintf("%s%d-%d", namePrefix, os.Getpid(), serial.Add(1)),
+		Hosts: s.hosts + 1, MTU: s.mtu, IPv4: s.ipv4, IPv6: s.ipv6,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{
+		Cluster: lc, t: t, spec: s,
+		hosts: lc.Hosts[:s.hosts], weftds: make([]*lab.Weftd, s.hosts),
+		etcdHost: lc.Hosts[s.hosts], endpoint: etcdURL(lc.Hosts[s.hosts]),
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			c.showLogs()
+		}
+		if err := c.Close(false); err != nil {
+			t.Error(err)
+		}
+	})
+	c.startEtcd()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := c.hosts[0].SetNetworkConfig(ctx, weftdPath, c.endpoint, s.config); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// startWeftd starts weftd on a host, with the spec's flags and further ones.
+func (c *cluster) startWeftd(i int, flags ...string) *lab.Weftd {
+	c.t.Helper()
+	flags = append(append([]string{"--etcd-endpoints=" + c.endpoint}, c.spec.flags...), flags...)
+	var err error
+	if c.weftds[i], err = c.hosts[i].StartWeftd(weftdPath, flags...); err != nil {
+		c.t.Fatal(err)
+	}
+	return c.weftds[i]
+}
+
+// waitReady waits until a host's weftd carries packets.
+func (c *cluster) waitReady(i int) lab.SubnetEnv {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	env, err := c.weftds[i].WaitReady(ctx)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return env
+}
+
+func (c *cluster) attach(i int, env lab.SubnetEnv) {
+	c.t.Helper()
+	if err := c.hosts[i].AttachContainer(env); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// reach waits until a namespace gets an answer from an address.
+func (c *cluster) reach(from *lab.Namespace, to netip.Addr) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	if err := traffic.WaitReachable(ctx, from, to); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// reachAll waits until every container reaches every other one.
+func (c *cluster) reachAll() {
+	c.t.Helper()
+	for _, from := range c.hosts {
+		for _, to := range c.hosts {
+			if from == to {
+				continue
+			}
+			c.reach(from.Container.Namespace, to.Container.IPv4)
+			if to.Container.IPv6.IsValid() {
+				c.reach(from.Container.Namespace, to.Container.IPv6)
+			}
+		}
+	}
+}
+
+// eventually waits until a condition holds. The condition returns what is
+// still amiss, or "".
+func (c *cluster) eventually(amiss func() string) {
+	c.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		what := amiss()
+		if what == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("still after %v: %s", patience, what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (c *cluster) showLogs() {
+	for i, w := range c.weftds {
+		if w != nil {
+			c.t.Logf("the end of the log of weftd on host%d:\n%s", i+1, w.LogTail(40))
+		}
+	}
+	if c.etcd != nil {
+		c.t.Logf("the end of the log of etcd:\n%s", c.etcd.LogTail(10))
+	}
+}

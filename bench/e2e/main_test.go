@@ -1,0 +1,55 @@
+// Package e2e holds the end-to-end cases: real weftd processes on hosts made
+// of network namespaces, a real etcd, and traffic between containers.
+//
+// A case builds its cluster with start, or step by step with build and the
+// methods of cluster, and then does to it what it is about.
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/weftnet/weft/bench/lab"
+)
+
+// weftdPath is the weftd binary that the cases run.
+var weftdPath string
+
+// TestMain takes weftd from the folder WEFT_BIN, or builds it.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(etcdDirVariable); dir != "" {
+		fmt.Fprintln(os.Stderr, "etcd:", serveEtcd(dir, os.Getenv(etcdURLVariable)))
+		os.Exit(1)
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if os.Geteuid() != 0 {
+		return m.Run() // every case skips itself, with the reason
+	}
+	if _, err := lab.Sweep(namePrefix); err != nil {
+		fmt.Fprintln(os.Stderr, "remove what a crashed run left:", err)
+		return 1
+	}
+	dir := os.Getenv("WEFT_BIN")
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "weft-bin-"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		build := exec.Command("go", "build", "-o", filepath.Join(dir, "weftd"), "github.com/weftnet/weft/daemon")
+		build.Stdout, build.Stderr = os.Stderr, os.Stderr
+		if err := build.Run(); err != nil {
+			fmt.Fprintln(os.Stderr, "build weftd:", err)
+			return 1
+		}
+	}
+	weftdPath = filepath.Join(dir, "weftd")
+	return m.Run()
+}
