@@ -1,5 +1,12 @@
 package packet
 
+// Limits of a Coalescer.
+const (
+	maxRunTCP = 128 // packets of a run; bounds the gather list
+	maxRunUDP = 64  // likewise; the kernel's UDP_GRO_CNT_MAX
+	maxOpen   = 32  // runs that are open at a time, one for each flow
+)
+
 // Coalescer joins consecutive packets of a flow into superpackets for the TUN.
 // Any number of packets are added, from one receive or several; then the runs
 // are taken out in an order that keeps each flow's packets in the order they
@@ -9,7 +16,43 @@ package packet
 // does not change them: headers of superpackets are built in scratch memory,
 // so that a run which the kernel refuses can be written packet by packet.
 type Coalescer struct {
+	tcp, udp bool // coalesce these
+
+	packets []added // in the order added
+	runs    []run   // in the order begun, which is the order taken out
+
+	// The open runs, which more packets may join: their hashes, for a quick
+	// search, and their places in runs.
+	openHash [maxOpen]uint32
+	openRun  [maxOpen]int32
+	open     int // how many
+	evict    int // which goes when there are too many, in turn
+
+	taken   int      // runs taken out by Next
+	scratch []byte   // vnet and packet headers of superpackets
+	pieces  [][]byte // gather lists of the runs taken out
 }
+
+// added is one packet, in the list of its run's packets.
+type added struct {
+	pkt  []byte
+	next int32 // place of the next packet, if the run has more
+}
+
+// run is a packet, and those that joined it.
+type run struct {
+	first, last int32 // places in packets
+	count       int
+	bytes       int // of all packets, headers included
+	shape       shape
+	verified    bool   // the first packet's checksums are right
+	fixedID     bool   // all have the same IPv4 ID, rather than IDs counting up
+	endFlags    uint8  // PSH and FIN, of the last packet
+	nextSeq     uint32 // TCP sequence number that comes next
+}
+
+// length returns the length in bytes of the packet that the run makes.
+func (r *run) length() int { return r.bytes - (r.count-1)*r.shape.header }
 
 // Run is what one writev gives to the TUN: a superpacket or a single packet,
 // with its vnet header.
@@ -22,21 +65,25 @@ type Run struct {
 	Bytes   int // bytes of those packets, headers included
 }
 
-// Limits of a run.
-const (
-	maxRunTCP = 128 // packets; bounds the gather list
-	maxRunUDP = 64  // packets; the kernel's UDP_GRO_CNT_MAX
-)
-
 // NewCoalescer returns a Coalescer that holds at most maxPackets packets (at
 // least 1), and joins nothing until Enable is called.
 func NewCoalescer(maxPackets int) *Coalescer {
-	return &Coalescer{}
+	maxPackets = max(maxPackets, 1)
+	return &Coalescer{
+		packets: make([]added, 0, maxPackets),
+		runs:    make([]run, 0, maxPackets),
+		// A superpacket has at least two packets, a piece for its headers and
+		// one for each payload; a single packet is two pieces.
+		scratch: make([]byte, 0, maxPackets/2*maxRunHeader),
+		pieces:  make([][]byte, 0, maxPackets*2),
+	}
 }
 
 // Enable says which protocols to coalesce: what the TUN takes (TSO for TCP,
 // USO for UDP, from Linux 6.2). It takes effect for packets added later.
 func (c *Coalescer) Enable(tcp, udp bool) {
+	c.tcp, c.udp = tcp, udp
+	c.open = 0
 }
 
 // Add takes a packet and what Parse said about it. It returns false, having
@@ -46,21 +93,98 @@ func (c *Coalescer) Enable(tcp, udp bool) {
 // them, and if its IPv4 header and TCP or UDP checksums are right. A wrong one
 // goes through unchanged and alone, for the receiving kernel to judge.
 func (c *Coalescer) Add(pkt []byte, info *Info) bool {
-	return false
+	if len(c.packets) == cap(c.packets) {
+		return false
+	}
+	at := int32(len(c.packets))
+	c.packets = append(c.packets, added{pkt: pkt})
+
+	if info.Fragment != NotFragment {
+		c.closeBetween(pkt, info)
+		c.begin(at, pkt, shape{})
+		return true
+	}
+	if !(info.Protocol == ProtoTCP && c.tcp || info.Protocol == ProtoUDP && c.udp) {
+		c.begin(at, pkt, shape{})
+		return true
+	}
+	hash := FlowHash(pkt, info)
+	s := shapeOf(pkt, info)
+	if slot := c.find(hash, pkt, info); slot >= 0 {
+		r := &c.runs[c.openRun[slot]]
+		if s.joinable() && c.join(r, at, pkt, &s) {
+			if r.full(&s) {
+				c.close(slot)
+			}
+			return true
+		}
+		c.close(slot) // nothing of this flow may overtake the packet
+	}
+	c.begin(at, pkt, s)
+	if s.joinable() && !s.ends() {
+		c.keepOpen(hash)
+	}
+	return true
 }
 
-// Next fills run with the next run, and reports whether there was one. No
-// packet may be added between the first call of Next and Reset.
-func (c *Coalescer) Next(run *Run) bool {
-	return false
+// begin starts a run with one packet.
+func (c *Coalescer) begin(at int32, pkt []byte, s shape) {
+	c.runs = append(c.runs, run{
+		first: at, last: at, count: 1, bytes: len(pkt),
+		shape: s, endFlags: s.flags, nextSeq: s.seq + uint32(s.payload),
+	})
 }
 
-// AppendPackets appends the packets of the run that Next gave last, as they
-// were added, for writing them one by one behind an empty vnet header.
-func (c *Coalescer) AppendPackets(dst [][]byte) [][]byte {
-	return dst
+// find returns the slot of the flow's open run, or -1.
+func (c *Coalescer) find(hash uint32, pkt []byte, info *Info) int {
+	for slot := range c.open {
+		if c.openHash[slot] != hash {
+			continue
+		}
+		r := &c.runs[c.openRun[slot]]
+		if r.shape.proto == info.Protocol && sameFlow(c.packets[r.first].pkt, r.shape.l4, pkt, info) {
+			return slot
+		}
+	}
+	return -1
+}
+
+// keepOpen lets later packets join the run begun last.
+func (c *Coalescer) keepOpen(hash uint32) {
+	slot := c.open
+	if slot == maxOpen {
+		slot = c.evict
+		c.evict = (c.evict + 1) % maxOpen
+	} else {
+		c.open++
+	}
+	c.openHash[slot] = hash
+	c.openRun[slot] = int32(len(c.runs) - 1)
+}
+
+// close lets no more packets join the run in the slot.
+func (c *Coalescer) close(slot int) {
+	c.open--
+	c.openHash[slot] = c.openHash[c.open]
+	c.openRun[slot] = c.openRun[c.open]
+}
+
+// closeBetween closes all runs between the addresses of a fragment, whose flow
+// cannot be told: it must keep its place among them.
+func (c *Coalescer) closeBetween(pkt []byte, info *Info) {
+	for slot := c.open - 1; slot >= 0; slot-- {
+		r := &c.runs[c.openRun[slot]]
+		if sameAddresses(c.packets[r.first].pkt, pkt, info) {
+			c.close(slot)
+		}
+	}
 }
 
 // Reset forgets all packets.
 func (c *Coalescer) Reset() {
+	clear(c.packets) // let go of the callers' buffers
+	clear(c.pieces)
+	c.packets, c.runs, c.pieces = c.packets[:0], c.runs[:0], c.pieces[:0]
+	c.scratch = c.scratch[:0]
+	c.open, c.taken = 0, 0
 }
