@@ -27,8 +27,9 @@ type Registry interface {
 	// Snapshot lists leases and live nodes at one revision.
 	Snapshot(ctx context.Context) (*Snapshot, error)
 
-	// Create writes a lease that expires after ttl, provided that nothing
-	// under subnets/ changed after revision asOf; otherwise ErrChanged.
+	// Create writes a lease that expires after ttl, provided that its key
+	// does not exist and that nothing under subnets/ was written after
+	// revision asOf; otherwise ErrChanged.
 	Create(ctx context.Context, s Subnet, a Attrs, ttl time.Duration, asOf int64) (Lease, error)
 
 	// Update rewrites a lease with a new ttl (a reservation stays without
@@ -40,19 +41,24 @@ type Registry interface {
 	Delete(ctx context.Context, l Lease) error
 
 	// Watch calls fn with every change of leases and live nodes after
-	// revision after, in order, until ctx ends or the watch breaks. It
-	// returns ErrCompacted where that history is gone. It never returns nil.
+	// revision after, in order, until ctx ends or the watch breaks. It calls
+	// fn without changes once the watch stands, and may do so later as a sign
+	// of contact. It returns ErrCompacted where the history after that
+	// revision is gone, also because the registry's revision is lower (etcd
+	// was wiped or restored from a backup). It never returns nil.
 	Watch(ctx context.Context, after int64, fn func(Changes)) error
 
 	// Announce keeps <prefix>/weft/alive/<node ID> under a lease of ttl until
-	// ctx ends, and then removes it. A present key of another instance with
-	// the same ID is left alone: Announce returns an *AliveError. It returns
-	// also when the announcement was lost; the caller calls again.
+	// ctx ends, and then removes it. A present key of the same instance or
+	// the same public IP is our own earlier run's and is taken over; any
+	// other is left alone: Announce returns an *AliveError. It returns also
+	// when the announcement was lost; the caller calls again.
 	// ready, if not nil, is called once the key is in place.
 	Announce(ctx context.Context, n Node, ttl time.Duration, ready func()) error
 }
 
-// Node is a live weft daemon, the value of its alive key.
+// Node is a live weft daemon, the value of its alive key (as JSON, by the
+// names of the fields).
 type Node struct {
 	ID       string
 	Instance string // random, of one run of the daemon
@@ -70,15 +76,17 @@ type Snapshot struct {
 
 // BadEntry is a key under the prefix that is not a lease or node as it should
 // be. It is reported once for each revision of the key, and otherwise skipped.
+// In Changes, a nil Err says that a key that can be no lease's is gone.
 type BadEntry struct {
-	Key      string
+	Key      string // in full, with the prefix
 	Revision int64
 	Err      error
 }
 
-// Changes is one revision's worth of changes (or several revisions', in order).
+// Changes is what one or several revisions changed: the last state of each key
+// concerned, which stands in one of the lists only.
 type Changes struct {
-	Revision int64 // highest revision contained; a watch resumes after it
+	Revision int64 // everything up to it was handed over; a watch resumes after it
 	Put      []Lease
 	Deleted  []Subnet
 	Up       []Node   // alive keys written

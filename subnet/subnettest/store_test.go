@@ -1,0 +1,7 @@
+package subnettest
+
+import "testing"
+
+func TestStore(t *testing.T) {
+	RunRegistry(t, func(*testing.T) Harness { return NewStore().Harness() })
+}
