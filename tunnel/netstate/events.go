@@ -1,7 +1,6 @@
 package netstate
 
 import (
-	"encoding/binary"
 	"errors"
 	"net/netip"
 	"os"
@@ -11,6 +10,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/tunnel/netstate/netevent"
 )
 
 // interest is what the listening goroutine needs to know of the State to tell
@@ -23,31 +24,19 @@ type interest struct {
 
 // listen turns netlink events into dirty until their source is closed.
 func (r *Reconciler) listen() {
-	buf := make([]byte, maxDatagram)
 	for {
-		n, err := r.kernel.events.Read(buf)
+		messages, err := r.kernel.events.Next()
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return
-		case errors.Is(err, unix.ENOBUFS):
-			// The kernel dropped events, says so once and goes on. Anything
-			// may have happened.
-			r.markDirty()
-			continue
-		case err != nil: // none is known
-			r.log.Error("netlink events cannot be read; changes are noticed by timer only", "error", err)
+		case err != nil && !errors.Is(err, netevent.ErrLost):
+			r.log.Error("changes of the network are noticed by timer only", "error", err)
 			return
-		}
-		messages, err := syscall.ParseNetlinkMessage(buf[:n])
-		if err != nil || slices.ContainsFunc(messages, r.interest.Load().concerns) {
+		case err != nil || slices.ContainsFunc(messages, r.interest.Load().concerns):
 			r.markDirty()
 		}
 	}
 }
-
-// maxDatagram is more than the kernel puts into one event, in bytes: a few
-// KiB, for links with many virtual functions.
-const maxDatagram = 64 << 10
 
 func (r *Reconciler) markDirty() {
 	select {
@@ -90,7 +79,7 @@ func (i *interest) concerns(m syscall.NetlinkMessage) bool {
 		if i.indexes[nl.DeserializeIfInfomsg(m.Data).Index] {
 			return true
 		}
-		name := attribute(m.Data[unix.SizeofIfInfomsg:], unix.IFLA_IFNAME)
+		name := netevent.Attribute(m.Data[unix.SizeofIfInfomsg:], unix.IFLA_IFNAME)
 		return len(name) > 0 && i.names[string(name[:len(name)-1])] // NUL-terminated
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		return len(m.Data) >= unix.SizeofIfAddrmsg && i.indexes[int32(nl.DeserializeIfAddrmsg(m.Data).Index)]
@@ -107,25 +96,8 @@ func (i *interest) concerns(m syscall.NetlinkMessage) bool {
 		}
 		// A route that replaces ours, which is not announced as gone, or one
 		// that was in the way.
-		dst, ok := netip.AddrFromSlice(attribute(m.Data[unix.SizeofRtMsg:], unix.RTA_DST))
+		dst, ok := netip.AddrFromSlice(netevent.Attribute(m.Data[unix.SizeofRtMsg:], unix.RTA_DST))
 		return ok && i.dsts[netip.PrefixFrom(dst, int(route.Dst_len))]
 	}
 	return false
-}
-
-// attribute finds the value of a netlink attribute (struct nlattr: length with
-// these four bytes, type; the next one is aligned to four); nil if there is
-// none.
-func attribute(b []byte, typ uint16) []byte {
-	for len(b) >= unix.SizeofNlAttr {
-		length := int(binary.NativeEndian.Uint16(b))
-		if length < unix.SizeofNlAttr || length > len(b) {
-			return nil
-		}
-		if binary.NativeEndian.Uint16(b[2:]) == typ {
-			return b[unix.SizeofNlAttr:length]
-		}
-		b = b[min((length+3)&^3, len(b)):]
-	}
-	return nil
 }

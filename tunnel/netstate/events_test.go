@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/tunnel/netstate/netevent"
 )
 
 // Messages as the kernel sends them, after the netlink header, in the byte
@@ -82,20 +84,20 @@ func FuzzConcerns(f *testing.F) {
 // scriptedEvents is a source of events that fails as told, and then is closed.
 type scriptedEvents []error
 
-func (s *scriptedEvents) Read(b []byte) (int, error) {
+func (s *scriptedEvents) Next() ([]syscall.NetlinkMessage, error) {
 	if len(*s) == 0 {
-		return 0, os.ErrClosed
+		return nil, os.ErrClosed
 	}
 	err := (*s)[0]
 	*s = (*s)[1:]
-	return 0, err
+	return nil, err
 }
 
 func (s *scriptedEvents) Close() error { return nil }
 
 // Whatever may have been lost, everything is looked at.
 func TestLostEventsMakeDirty(t *testing.T) {
-	r := &Reconciler{kernel: &kernel{events: &scriptedEvents{&os.PathError{Err: unix.ENOBUFS}, unix.ENOBUFS}}, dirty: make(chan struct{}, 1)}
+	r := &Reconciler{kernel: &kernel{events: &scriptedEvents{netevent.ErrLost, netevent.ErrLost}}, dirty: make(chan struct{}, 1)}
 	r.interest.Store(&interest{})
 	r.listen()
 	select {

@@ -3,31 +3,33 @@ package netstate
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/tunnel/netstate/netevent"
 )
 
-const (
-	// requestTimeout bounds a wait for the kernel's answer, which comes at
-	// once unless it is lost.
-	requestTimeout = 10 * time.Second
-
-	// eventBuffer holds some thousand events, in bytes. More than that at
-	// once is reported as ENOBUFS and costs one comparison.
-	eventBuffer = 1 << 20
-)
+// requestTimeout bounds a wait for the kernel's answer, which comes at once
+// unless it is lost.
+const requestTimeout = 10 * time.Second
 
 // kernel is the way to the kernel of one network namespace.
 type kernel struct {
 	*netlink.Handle
-	events io.ReadCloser // link, address and route multicasts, a datagram per Read
+	events eventSource
 	ns     *os.File
+}
+
+// eventSource is a netevent.Subscription, but in tests.
+type eventSource interface {
+	Next() ([]syscall.NetlinkMessage, error)
+	Close() error
 }
 
 // openKernel opens the calling thread's network namespace.
@@ -47,29 +49,10 @@ func openKernel() (_ *kernel, err error) {
 	if k.Handle, err = newHandle(); err != nil {
 		return nil, err
 	}
-	if k.events, err = subscribe(); err != nil {
+	if k.events, err = netevent.Subscribe(); err != nil {
 		return nil, err
 	}
 	return k, nil
-}
-
-// subscribe opens a socket that receives what happens to links, addresses and
-// routes.
-func subscribe() (io.ReadCloser, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, fmt.Errorf("open netlink socket: %w", err)
-	}
-	// Without CAP_NET_ADMIN the buffer stays at its default size: events are
-	// lost sooner, which costs comparisons but no healing.
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, eventBuffer)
-	const groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR |
-		unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("subscribe to netlink events: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "netlink events"), nil // non-blocking, so that Close wakes Read
 }
 
 func newHandle() (*netlink.Handle, error) {
