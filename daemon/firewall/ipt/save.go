@@ -1,0 +1,117 @@
+package ipt
+
+import (
+	"strings"
+
+	"github.com/weftnet/weft/daemon/firewall/rule"
+)
+
+// A table is one table out of iptables-save's output.
+type table struct {
+	policy map[string]string   // by chain; "-" for a user's own chain
+	rules  map[string][]string // by chain, in order, without the leading "-A CHAIN "
+}
+
+// parseSave reads what iptables-save prints. Lines it does not know are passed
+// over.
+func parseSave(out string) map[string]*table {
+	tables := map[string]*table{}
+	var t *table
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(line)
+		if name, ok := strings.CutPrefix(line, "*"); ok {
+			t = &table{policy: map[string]string{}, rules: map[string][]string{}}
+			tables[name] = t
+			continue
+		}
+		if t == nil {
+			continue
+		}
+		if decl, ok := strings.CutPrefix(line, ":"); ok {
+			chain, rest, _ := strings.Cut(decl, " ")
+			t.policy[chain], _, _ = strings.Cut(rest, " ")
+		} else if spec, ok := strings.CutPrefix(line, "-A "); ok {
+			chain, spec, _ := strings.Cut(spec, " ")
+			t.rules[chain] = append(t.rules[chain], spec)
+		}
+	}
+	return tables
+}
+
+// A jump is a rule that leads to some chain.
+type jump struct {
+	from  string
+	spec  string
+	index int // in from, counted from 0
+	last  bool
+}
+
+// jumpsTo finds the rules that lead to a chain.
+func (t *table) jumpsTo(chain string) []jump {
+	if t == nil {
+		return nil
+	}
+	var jumps []jump
+	for from, specs := range t.rules {
+		for i, spec := range specs {
+			if target(spec) == chain {
+				jumps = append(jumps, jump{from, spec, i, i == len(specs)-1})
+			}
+		}
+	}
+	return jumps
+}
+
+// target returns what a rule jumps or goes to: a chain, a verdict or a target
+// extension.
+func target(spec string) string {
+	fields := strings.Fields(spec)
+	for i, f := range fields[:max(len(fields)-1, 0)] {
+		if f == "-j" || f == "-g" {
+			return fields[i+1]
+		}
+	}
+	return ""
+}
+
+func (t *table) has(chain string) bool {
+	if t == nil {
+		return false
+	}
+	_, ok := t.policy[chain]
+	return ok
+}
+
+// filterTable sums up the filter table as rule.Set.Chains wants it.
+func filterTable(t *table) rule.FilterTable {
+	if t == nil {
+		return rule.FilterTable{}
+	}
+	f := rule.FilterTable{DockerUser: t.has(rule.DockerUser), InUse: t.policy["FORWARD"] == "DROP"}
+	for _, spec := range t.rules["FORWARD"] {
+		if target(spec) != rule.ChainForward {
+			f.InUse = true
+		}
+	}
+	return f
+}
+
+// foreign counts the rules that neither weft nor flannel made, and tells
+// whether Docker's are among them.
+func foreign(tables map[string]*table) (rules int, docker bool) {
+	ours := map[string]bool{flannelPostrouting: true, flannelForward: true}
+	for _, o := range rule.Own {
+		ours[o.Chain] = true
+	}
+	for _, t := range tables {
+		docker = docker || t.has("DOCKER")
+		for chain, specs := range t.rules {
+			for _, spec := range specs {
+				if !ours[chain] && !ours[target(spec)] {
+					rules++
+				}
+			}
+		}
+	}
+	return rules, docker
+}
