@@ -115,30 +115,14 @@ func (c *Cluster) newHost(n int) (*Host, error) {
 	if h.Namespace, err = NewNamespace(fmt.Sprintf("%s-host%d", c.Name, n)); err != nil {
 		return nil, err
 	}
-	port := fmt.Sprintf("port%d", n)
-	if err := Veth(End{h.Namespace, "eth0"}, End{c.Switch, port}, c.MTU); err != nil {
-		return nil, err
-	}
-	if err := c.Switch.Attach("br0", port); err != nil {
-		return nil, err
-	}
 	for _, network := range c.networks() {
-		addr := nthAddr(network, n)
-		if err := h.AddAddr("eth0", addr); err != nil {
-			return nil, err
-		}
-		anywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		if addr.Addr().Is4() {
-			h.IPv4 = addr.Addr()
+		if addr := nthAddr(network, n).Addr(); addr.Is4() {
+			h.IPv4 = addr
 		} else {
-			h.IPv6 = addr.Addr()
-			anywhere = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		}
-		if err := h.AddRoute(anywhere, nthAddr(network, switchNumber).Addr()); err != nil {
-			return nil, err
+			h.IPv6 = addr
 		}
 	}
-	return h, nil
+	return h, h.PlugIn()
 }
 
 // networks lists the underlay's networks.
@@ -167,15 +151,7 @@ func (c *Cluster) Close(keepLogs bool) error {
 	for i := len(c.processes) - 1; i >= 0; i-- {
 		errs = append(errs, c.processes[i].Stop())
 	}
-	for _, h := range c.Hosts {
-		if h.Container != nil {
-			errs = append(errs, h.Container.Delete())
-		}
-		errs = append(errs, h.Delete())
-	}
-	if c.Switch != nil {
-		errs = append(errs, c.Switch.Delete())
-	}
+	errs = append(errs, c.run.removeNamespaces()...)
 	return errors.Join(append(errs, c.run.close(keepLogs))...)
 }
 

@@ -18,6 +18,44 @@ type Host struct {
 	cluster *Cluster
 }
 
+// PlugIn joins the host to the switch by a new eth0, with its addresses and
+// default routes. NewCluster has done so; it is for a host whose eth0 was
+// deleted.
+func (h *Host) PlugIn() error {
+	c, port := h.cluster, fmt.Sprintf("port%d", h.Number)
+	if err := Veth(End{h.Namespace, "eth0"}, End{c.Switch, port}, c.MTU); err != nil {
+		return err
+	}
+	if err := c.Switch.Attach("br0", port); err != nil {
+		return err
+	}
+	for _, network := range c.networks() {
+		if err := h.AddAddr("eth0", nthAddr(network, h.Number)); err != nil {
+			return err
+		}
+	}
+	return h.AddDefaultRoutes()
+}
+
+// AddDefaultRoutes leads what has no other route to the switch.
+func (h *Host) AddDefaultRoutes() error { return h.defaultRoutes(h.AddRoute) }
+
+// DelDefaultRoutes undoes that.
+func (h *Host) DelDefaultRoutes() error { return h.defaultRoutes(h.DelRoute) }
+
+func (h *Host) defaultRoutes(do func(dst netip.Prefix, via netip.Addr) error) error {
+	for _, network := range h.cluster.networks() {
+		anywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if network.Addr().Is6() {
+			anywhere = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		if err := do(anywhere, nthAddr(network, switchNumber).Addr()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Container is a namespace behind its host's bridge cni0.
 type Container struct {
 	*Namespace

@@ -15,6 +15,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // Namespace is a named network namespace; `ip netns exec NAME` finds it.
@@ -123,34 +124,53 @@ func (n *Namespace) Sysctl(key, value string) error {
 
 // AddAddr gives a device of the namespace an address and brings it up.
 func (n *Namespace) AddAddr(device string, addr netip.Prefix) error {
-	return n.Do(func() error {
-		link, err := netlink.LinkByName(device)
-		if err != nil {
-			return fmt.Errorf("find %s in %s: %w", device, n.Name, err)
-		}
+	return n.withLink(device, func(link netlink.Link) error {
 		a, err := netlink.ParseAddr(addr.String())
 		if err != nil {
 			return err
 		}
 		if addr.Addr().Is6() {
-			a.Flags |= 0x02 // IFA_F_NODAD: usable at once
+			a.Flags |= unix.IFA_F_NODAD // usable at once
 		}
 		if err := netlink.AddrAdd(link, a); err != nil {
-			return fmt.Errorf("add %s to %s in %s: %w", addr, device, n.Name, err)
+			return fmt.Errorf("add %s: %w", addr, err)
 		}
 		return netlink.LinkSetUp(link)
 	})
 }
 
+// DelAddr takes an address from a device, and with it the routes that need it.
+func (n *Namespace) DelAddr(device string, addr netip.Prefix) error {
+	return n.withLink(device, func(link netlink.Link) error {
+		a, err := netlink.ParseAddr(addr.String())
+		if err != nil {
+			return err
+		}
+		if err := netlink.AddrDel(link, a); err != nil {
+			return fmt.Errorf("delete %s: %w", addr, err)
+		}
+		return nil
+	})
+}
+
 // AddRoute adds a route via a gateway; dst 0.0.0.0/0 or ::/0 is the default.
 func (n *Namespace) AddRoute(dst netip.Prefix, via netip.Addr) error {
+	return n.route("add", netlink.RouteAdd, dst, via)
+}
+
+// DelRoute deletes a route that AddRoute added.
+func (n *Namespace) DelRoute(dst netip.Prefix, via netip.Addr) error {
+	return n.route("delete", netlink.RouteDel, dst, via)
+}
+
+func (n *Namespace) route(verb string, do func(*netlink.Route) error, dst netip.Prefix, via netip.Addr) error {
 	return n.Do(func() error {
 		_, d, err := parseIPNet(dst)
 		if err != nil {
 			return err
 		}
-		if err := netlink.RouteAdd(&netlink.Route{Dst: d, Gw: via.AsSlice()}); err != nil {
-			return fmt.Errorf("add route %s via %s in %s: %w", dst, via, n.Name, err)
+		if err := do(&netlink.Route{Dst: d, Gw: via.AsSlice()}); err != nil {
+			return fmt.Errorf("%s route %s via %s in %s: %w", verb, dst, via, n.Name, err)
 		}
 		return nil
 	})

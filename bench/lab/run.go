@@ -86,17 +86,8 @@ func lockRun(name string) (*run, error) {
 // removeContents ends the processes of the run and removes its namespaces and
 // files, but not the directory.
 func (r *run) removeContents() error {
-	errs := r.removeProcesses()
-	entries, err := os.ReadDir(namespacePath(""))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		errs = append(errs, err)
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), r.name+"-") {
-			errs = append(errs, (&Namespace{Name: e.Name()}).Delete())
-		}
-	}
-	entries, err = os.ReadDir(r.dir)
+	errs := append(r.removeProcesses(), r.removeNamespaces()...)
+	entries, err := os.ReadDir(r.dir)
 	errs = append(errs, err)
 	for _, e := range entries {
 		errs = append(errs, os.RemoveAll(filepath.Join(r.dir, e.Name())))
@@ -109,6 +100,19 @@ func (r *run) removeProcesses() (errs []error) {
 	errs = append(errs, err)
 	for _, f := range pidFiles {
 		errs = append(errs, killRecorded(filepath.Join(r.dir, f)))
+	}
+	return errs
+}
+
+func (r *run) removeNamespaces() (errs []error) {
+	entries, err := os.ReadDir(namespacePath(""))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), r.name+"-") {
+			errs = append(errs, (&Namespace{Name: e.Name()}).Delete())
+		}
 	}
 	return errs
 }

@@ -23,8 +23,7 @@ type Weftd struct {
 	StateDir      string
 	SubnetFile    string
 	ControlSocket string
-
-	binary string
+	Binary        string // also for subcommands
 }
 
 // healthzAddr is where each weftd of a lab answers, in its own namespace.
@@ -43,7 +42,7 @@ func (h *Host) StartWeftdEnv(binary string, env []string, flags ...string) (*Wef
 		StateDir:      filepath.Join(h.Dir, "state"),
 		SubnetFile:    filepath.Join(h.Dir, "subnet.env"),
 		ControlSocket: filepath.Join(h.Dir, "weftd.sock"),
-		binary:        binary,
+		Binary:        binary,
 	}
 	ip, port, err := net.SplitHostPort(healthzAddr)
 	if err != nil {
@@ -108,9 +107,10 @@ func (w *Weftd) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Status returns what `weftd status --json` prints.
+// Status returns what `weftd status --json` prints. There is an error if the
+// exit status is not 0, so also if the node is not ready.
 func (w *Weftd) Status(ctx context.Context) ([]byte, error) {
-	return w.Host.command(ctx, w.binary, "status", "--json", "--control-socket="+w.ControlSocket)
+	return w.Host.Command(ctx, w.Binary, "status", "--json", "--control-socket="+w.ControlSocket)
 }
 
 // SetNetworkConfig writes the network config by `weftd config set`, run on
@@ -132,12 +132,13 @@ func (h *Host) SetNetworkConfig(ctx context.Context, binary, endpoint, config st
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	_, err = h.command(ctx, binary, "config", "set", "--etcd-endpoints="+endpoint, config)
+	_, err = h.Command(ctx, binary, "config", "set", "--etcd-endpoints="+endpoint, config)
 	return err
 }
 
-// command runs a program on the host to its end and returns its output.
-func (h *Host) command(ctx context.Context, name string, args ...string) ([]byte, error) {
+// Command runs a program on the host to its end and returns what it wrote to
+// stdout. The error, if its exit status is not 0, holds what it wrote to stderr.
+func (h *Host) Command(ctx context.Context, name string, args ...string) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = &stdout, &stderr, os.Environ()
@@ -145,7 +146,8 @@ func (h *Host) command(ctx context.Context, name string, args ...string) ([]byte
 		return nil, fmt.Errorf("start %s in %s: %w", name, h.Namespace.Name, err)
 	}
 	if err := cmd.Wait(); err != nil {
-		return nil, fmt.Errorf("%s %s: %w: %s", filepath.Base(name), args[0], err, bytes.TrimSpace(stderr.Bytes()))
+		err = fmt.Errorf("%s %s: %w: %s", filepath.Base(name), args[0], err, bytes.TrimSpace(stderr.Bytes()))
+		return stdout.Bytes(), err
 	}
 	return stdout.Bytes(), nil
 }

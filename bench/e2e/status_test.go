@@ -1,0 +1,104 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// status is what the cases read of `weftd status --json`.
+type status struct {
+	Ready    bool     `json:"ready"`
+	NotReady []string `json:"not_ready"`
+	Node     struct {
+		ID string `json:"id"`
+	} `json:"node"`
+	Lease struct {
+		Subnet  netip.Prefix `json:"subnet"`
+		Held    bool         `json:"held"`
+		Problem string       `json:"problem"`
+	} `json:"lease"`
+	Backend struct {
+		Peers []struct {
+			Subnet   string `json:"subnet"`
+			Endpoint string `json:"endpoint"`
+		} `json:"peers"`
+		Drops map[string]uint64 `json:"drops"`
+	} `json:"backend"`
+	BadEntries []struct {
+		Key string `json:"key"`
+	} `json:"bad_entries"`
+}
+
+// reasons is why a node is not ready, in one line.
+func (s status) reasons() string { return strings.Join(s.NotReady, "; ") }
+
+// drops is how many packets the backend dropped for any reason.
+func (s status) drops() (total uint64) {
+	for _, n := range s.Backend.Drops {
+		total += n
+	}
+	return total
+}
+
+// status asks a host's weftd how it is. While that does not answer yet, it is
+// as a node that is not ready.
+func (c *cluster) status(i int) status {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+	defer cancel()
+	// A node that is not ready is an exit status, too.
+	answer, err := c.weftds[i].Status(ctx)
+	var s status
+	if jsonErr := json.Unmarshal(answer, &s); jsonErr != nil {
+		if err == nil {
+			c.t.Fatalf("weftd status --json prints %q: %v", answer, jsonErr)
+		}
+		s.NotReady = []string{err.Error()}
+	}
+	return s
+}
+
+// notReady waits until a host's weftd is not ready for a reason that contains
+// all of the texts.
+func (c *cluster) notReady(i int, texts ...string) {
+	c.t.Helper()
+	c.eventually(func() string {
+		s := c.status(i)
+		for _, text := range texts {
+			if s.Ready || !strings.Contains(s.reasons(), text) {
+				return "not ready for want of " + text + ": " + s.reasons()
+			}
+		}
+		return ""
+	})
+}
+
+// logged waits until a host's weftd has logged a line that contains all of the
+// texts, and returns how many lines do.
+func (c *cluster) logged(i int, texts ...string) (lines int) {
+	c.t.Helper()
+	c.eventually(func() string {
+		lines = c.countLogged(i, texts...)
+		if lines == 0 {
+			return "log has no line with " + strings.Join(texts, " and ")
+		}
+		return ""
+	})
+	return lines
+}
+
+func (c *cluster) countLogged(i int, texts ...string) (lines int) {
+lines:
+	for line := range strings.Lines(c.weftds[i].LogTail(1 << 20)) {
+		for _, text := range texts {
+			if !strings.Contains(line, text) {
+				continue lines
+			}
+		}
+		lines++
+	}
+	return lines
+}
