@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -23,11 +24,17 @@ const maxPath = 107
 type listener struct {
 	net.Listener
 	lock *os.File
+
+	once sync.Once
+	err  error
 }
 
-// Close removes the socket, then gives up the lock.
+// Close removes the socket, then the lock's file while the lock still holds.
 func (l *listener) Close() error {
-	return errors.Join(l.Listener.Close(), l.lock.Close())
+	l.once.Do(func() {
+		l.err = errors.Join(l.Listener.Close(), os.Remove(l.lock.Name()), l.lock.Close())
+	})
+	return l.err
 }
 
 // Listen makes the control socket, for this user only, and its directory if
@@ -45,8 +52,7 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 		return nil, err
 	}
 	if err := removeStale(path); err != nil {
-		lock.Close()
-		return nil, err
+		return nil, errors.Join(err, os.Remove(lock.Name()), lock.Close())
 	}
 	// A unix socket's file takes its mode from the socket at bind (Linux,
 	// unix_bind in net/unix/af_unix.c), so that it is never open to others,
@@ -58,35 +64,63 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	}}
 	l, err := config.Listen(ctx, "unix", path)
 	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("listen on the control socket: %w", err)
+		err = fmt.Errorf("listen on the control socket: %w", err)
+		return nil, errors.Join(err, os.Remove(lock.Name()), lock.Close())
 	}
-	return &listener{l, lock}, nil
+	return &listener{Listener: l, lock: lock}, nil
 }
 
 // takeLock locks the file and writes our PID into it. The kernel gives the
 // lock up when its holder dies, which the socket itself would not tell.
 func takeLock(path string) (*os.File, error) {
-	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	for {
+		lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("open the lock of the control socket: %w", err)
+		}
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			defer lock.Close()
+			return nil, fmt.Errorf("another weftd runs%s; stop it first, or give this one a --control-socket, --state-dir and --subnet-file of its own", holder(lock))
+		}
+		current := false
+		if err == nil {
+			current, err = isAt(lock, path)
+		}
+		if err == nil && !current {
+			lock.Close() // its former holder removed it just now
+			continue
+		}
+		if err == nil {
+			err = writePID(lock)
+		}
+		if err != nil {
+			lock.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		return lock, nil
+	}
+}
+
+// isAt tells whether f is the file that one finds at the path.
+func isAt(f *os.File, path string) (bool, error) {
+	open, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("open the lock of the control socket: %w", err)
+		return false, err
 	}
-	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		defer lock.Close()
-		return nil, fmt.Errorf("another weftd runs%s; stop it first, or give this one a --control-socket, --state-dir and --subnet-file of its own", holder(lock))
+	found, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	if err == nil {
-		err = lock.Truncate(0)
+	return err == nil && os.SameFile(open, found), err
+}
+
+func writePID(lock *os.File) error {
+	if err := lock.Truncate(0); err != nil {
+		return err
 	}
-	if err == nil {
-		_, err = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	}
-	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-	return lock, nil
+	_, err := lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
 }
 
 // holder reads the PID that the lock's holder wrote, if it got that far.

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -81,9 +83,11 @@ func TestListenIsForItsUserOnly(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Lstat(path); !os.IsNotExist(err) {
-		t.Errorf("after Close: %v, want no socket", err)
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		t.Errorf("Close left %v, %v", left, err)
 	}
+	l.Close() // again, as http.Server does
 }
 
 func wantMode(t *testing.T, path string, want fs.FileMode) {
@@ -152,6 +156,38 @@ func TestListenReplacesTheSocketOfADeadDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close()
+}
+
+// Of many that start and stop at once, one at a time has the socket.
+func TestListenAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	var holders, turns atomic.Int32
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 200 {
+				l, err := Listen(t.Context(), path)
+				if err != nil {
+					if !strings.HasPrefix(err.Error(), "another weftd runs") {
+						t.Error(err)
+					}
+					continue
+				}
+				if n := holders.Add(1); n != 1 {
+					t.Errorf("%d hold the socket at once", n)
+				}
+				turns.Add(1)
+				holders.Add(-1)
+				if err := l.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if turns.Load() == 0 {
+		t.Error("none ever had it")
+	}
 }
 
 func TestListenErrors(t *testing.T) {

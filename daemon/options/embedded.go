@@ -125,6 +125,9 @@ func parseListenURL(text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if u.Scheme == "" {
+		return "", errors.New("must be a URL with http or https, for instance http://127.0.0.1:2379")
+	}
 	if _, err := netip.ParseAddr(u.Hostname()); err != nil && u.Hostname() != "localhost" {
 		return "", errors.New("must have an IP address of this host, localhost, or 0.0.0.0 for all")
 	}

@@ -82,6 +82,8 @@ func TestEmbeddedErrors(t *testing.T) {
 			"--etcd-embedded-listen is http://0.0.0.0:2379: beyond loopback and without TLS anyone could write leases; give " + allThree + " (`weftd etcd init` makes them), or accept that with --etcd-embedded-insecure"},
 		{[]string{"--etcd-embedded-listen=http://etcd.example:2379"},
 			`invalid value "http://etcd.example:2379" for --etcd-embedded-listen: must have an IP address of this host, localhost, or 0.0.0.0 for all`},
+		{[]string{"--etcd-embedded-listen=127.0.0.1:2379"},
+			`invalid value "127.0.0.1:2379" for --etcd-embedded-listen: must be a URL with http or https, for instance http://127.0.0.1:2379`},
 		{[]string{"--etcd-embedded-data-dir="}, `invalid value "" for --etcd-embedded-data-dir: must be the name of a file, or left out for the default`},
 	}
 	for _, tt := range tests {

@@ -12,7 +12,7 @@ import (
 
 // Etcd says how to reach etcd, and where in it the network lives.
 type Etcd struct {
-	Endpoints []string // URLs with scheme http or https, and a port
+	Endpoints []string // URLs with a port, all http or all https
 	Prefix    string   // begins with "/", does not end with one
 
 	// CertFile and KeyFile authenticate this node: both or neither. CAFile
@@ -54,25 +54,49 @@ func (e *Etcd) AddFlags(s *Set) {
 		usage: "password of --etcd-username; better given by the environment, since ps shows command lines"}, parseSecret)
 }
 
-// Check finds combinations of flags that cannot be meant. The warnings are
-// worth showing but do not stand in the way.
-func (e *Etcd) Check(s *Set) (warnings []string, err error) {
+// Check completes the endpoints and finds combinations of flags that cannot
+// be meant.
+func (e *Etcd) Check(s *Set) error {
 	if err := both(s, flagEtcdCertFile, e.CertFile, flagEtcdKeyFile, e.KeyFile); err != nil {
-		return nil, err
+		return err
 	}
 	if err := both(s, flagEtcdUsername, e.Username, flagEtcdPassword, string(e.Password)); err != nil {
-		return nil, err
+		return err
 	}
-	if e.CertFile != "" || e.CAFile != "" {
-		for _, endpoint := range e.Endpoints {
-			if strings.HasPrefix(endpoint, "http:") {
-				warnings = append(warnings, fmt.Sprintf(
-					"TLS files are given, but the connection to etcd at %s is not encrypted; write https: in %s",
-					endpoint, s.origin(flagEtcdEndpoints)))
-			}
+	tlsFlag := ""
+	switch {
+	case e.CertFile != "":
+		tlsFlag = flagEtcdCertFile
+	case e.CAFile != "":
+		tlsFlag = flagEtcdCAFile
+	}
+	for i, endpoint := range e.Endpoints {
+		switch {
+		case strings.Contains(endpoint, "://"):
+		case tlsFlag != "":
+			e.Endpoints[i] = "https://" + endpoint
+		default:
+			e.Endpoints[i] = "http://" + endpoint
 		}
 	}
-	return warnings, nil
+	return e.checkSchemes(s, tlsFlag)
+}
+
+// checkSchemes wants https with TLS files, and no mixture: with one, it would
+// depend on which endpoint answers first whether anything is encrypted.
+func (e *Etcd) checkSchemes(s *Set, tlsFlag string) error {
+	secure := strings.HasPrefix(e.Endpoints[0], "https:")
+	for _, endpoint := range e.Endpoints {
+		switch https := strings.HasPrefix(endpoint, "https:"); {
+		case tlsFlag != "" && !https:
+			return fmt.Errorf("%s is given, but the connection to etcd at %s would not be encrypted: write https in --%s",
+				s.origin(tlsFlag), endpoint, flagEtcdEndpoints)
+		case https != secure:
+			return fmt.Errorf("%s has both http and https, %s and %s: write the same for all",
+				s.origin(flagEtcdEndpoints), e.Endpoints[0], endpoint)
+		}
+	}
+	return nil
 }
 
 // both wants two flags given together. Their texts stay out of the message,
@@ -108,37 +132,34 @@ func parseEndpoints(text string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		endpoints[i] = u.String()
+		endpoints[i] = strings.TrimPrefix(u.String(), "//")
 	}
 	return endpoints, nil
 }
 
-// parseEndpoint takes http://host:port or https://host:port, and nothing more.
+// parseEndpoint takes http://host:port or https://host:port and nothing more;
+// or host:port, as flannel does, for which Check finds the scheme.
 func parseEndpoint(text string) (*url.URL, error) {
 	if strings.Contains(text, "@") {
 		return nil, errors.New("must not contain a user; for that there are --etcd-username and --etcd-password")
 	}
-	u, err := url.Parse(text)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") {
-		return nil, fmt.Errorf("%q must be a URL with http or https, for instance http://%s", text, exampleHost(text))
+	full := text
+	if !strings.Contains(text, "://") {
+		full = "//" + text
+	}
+	u, err := url.Parse(full)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "") {
+		return nil, fmt.Errorf("%q must be a URL with http or https, for instance http://127.0.0.1:2379", text)
 	}
 	if u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
 		return nil, fmt.Errorf("%q must end after the port; for the place of the keys there is --etcd-prefix", text)
 	}
 	host, port, err := net.SplitHostPort(u.Host)
 	if err != nil || host == "" {
-		return nil, fmt.Errorf("%q must name a host and a port, for instance %s://192.0.2.1:2379", text, u.Scheme)
+		return nil, fmt.Errorf("%q must name a host and a port, for instance http://192.0.2.1:2379", text)
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return nil, fmt.Errorf("%q must have a port from 1 to 65535, usually 2379", text)
 	}
 	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
-}
-
-// exampleHost returns text if only its scheme is missing.
-func exampleHost(text string) string {
-	if host, port, err := net.SplitHostPort(text); err == nil && host != "" && port != "" {
-		return text
-	}
-	return "127.0.0.1:2379"
 }

@@ -124,11 +124,9 @@ func (p *parser) finish(s *Set) error {
 	} else if err := withoutEmbedded(s); err != nil {
 		return err
 	}
-	warnings, err := p.Etcd.Check(s)
-	if err != nil {
+	if err := p.Etcd.Check(s); err != nil {
 		return err
 	}
-	p.Warnings = warnings
 	p.MasqRandomFully = !p.randomFullyDisable
 	if p.verbosity > 0 && !s.Given(flagLogLevel) {
 		p.LogLevel = slog.LevelDebug

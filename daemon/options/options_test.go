@@ -123,11 +123,15 @@ func TestParse(t *testing.T) {
 					"environment variable FLANNELD_STATE_DIR stands for no flag and is ignored; is it a typing error?",
 				}
 			}},
-		{name: "TLS files with an endpoint that is not encrypted",
-			args: []string{"--etcd-cafile=ca", "--etcd-endpoints=http://10.0.0.2:2379,https://10.0.0.3:2379"},
+		{name: "endpoints without a scheme, as flannel takes them",
+			args: []string{"--etcd-endpoints=10.0.0.2:2379,[2001:db8::1]:2379,etcd.example:1"},
 			want: func(o *Options) {
-				o.Etcd.CAFile, o.Etcd.Endpoints = "ca", []string{"http://10.0.0.2:2379", "https://10.0.0.3:2379"}
-				o.Warnings = []string{"TLS files are given, but the connection to etcd at http://10.0.0.2:2379 is not encrypted; write https: in --etcd-endpoints"}
+				o.Etcd.Endpoints = []string{"http://10.0.0.2:2379", "http://[2001:db8::1]:2379", "http://etcd.example:1"}
+			}},
+		{name: "with TLS files they are https",
+			args: []string{"--etcd-endpoints=10.0.0.2:2379", "--etcd-cafile=ca"},
+			want: func(o *Options) {
+				o.Etcd.CAFile, o.Etcd.Endpoints = "ca", []string{"https://10.0.0.2:2379"}
 			}},
 	}
 	for _, tt := range tests {
