@@ -1,21 +1,20 @@
 package options
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"strings"
 )
 
 // Embedded says how to run an etcd member inside the daemon.
 type Embedded struct {
 	DataDir string
 
-	// Listen is the URL that clients connect to: http or https, with the IP
-	// address (or localhost) and port to bind to.
-	Listen string
+	// Listen are the URLs that clients connect to, http or https, each with
+	// the IP address (or localhost) and the port to bind to.
+	Listen []string
 
 	// CertFile, KeyFile and CAFile are all given or all empty. The member
 	// shows CertFile and accepts clients whose certificate CAFile vouches for.
@@ -41,8 +40,8 @@ func (e *Embedded) addFlags(s *Set, enabled *bool) {
 		usage: "run an etcd member inside the daemon"}, parseBool)
 	add(s, &e.DataDir, info{name: flagEmbeddedDataDir, arg: "DIR",
 		usage: "where that member keeps its data; default: etcd in --state-dir"}, parsePath)
-	add(s, &e.Listen, info{name: flagEmbeddedListen, arg: "URL",
-		usage: "where that member listens for clients; default: http://127.0.0.1:2379, or https with TLS files"}, parseListenURL)
+	add(s, &e.Listen, info{name: flagEmbeddedListen, arg: "URL[,URL...]",
+		usage: "where that member listens for clients; default: http://127.0.0.1:2379, or https with TLS files"}, parseListenURLs)
 	add(s, &e.CertFile, info{name: flagEmbeddedCertFile, arg: "FILE",
 		usage: "certificate (PEM) that the member shows to clients; `weftd etcd init` makes one"}, parsePath)
 	add(s, &e.KeyFile, info{name: flagEmbeddedKeyFile, arg: "FILE",
@@ -63,26 +62,35 @@ func (e *Embedded) check(s *Set, stateDir string) error {
 	if e.DataDir == "" {
 		e.DataDir = filepath.Join(stateDir, "etcd")
 	}
-	if e.Listen == "" {
-		e.Listen = "http://127.0.0.1:2379"
+	if len(e.Listen) == 0 {
+		e.Listen = []string{"http://127.0.0.1:2379"}
 		if tls {
-			e.Listen = "https://127.0.0.1:2379"
+			e.Listen = []string{"https://127.0.0.1:2379"}
 		}
 	}
-	u, err := url.Parse(e.Listen)
+	for _, listen := range e.Listen {
+		if err := e.checkListen(s, listen, tls); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Embedded) checkListen(s *Set, listen string, tls bool) error {
+	u, err := url.Parse(listen)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", s.origin(flagEmbeddedListen), err)
 	}
 	switch {
 	case tls && u.Scheme == "http":
-		return fmt.Errorf("%s is %s although TLS files are given: write https", s.origin(flagEmbeddedListen), e.Listen)
+		return fmt.Errorf("%s is %s although TLS files are given: write https", s.origin(flagEmbeddedListen), listen)
 	case !tls && u.Scheme == "https":
 		return fmt.Errorf("%s is %s but there is no certificate: give --%s, --%s and --%s (`weftd etcd init` makes them)",
-			s.origin(flagEmbeddedListen), e.Listen, flagEmbeddedCertFile, flagEmbeddedKeyFile, flagEmbeddedCAFile)
+			s.origin(flagEmbeddedListen), listen, flagEmbeddedCertFile, flagEmbeddedKeyFile, flagEmbeddedCAFile)
 	case !tls && !loopback(u.Hostname()) && !e.Insecure:
 		return fmt.Errorf("%s is %s: beyond loopback and without TLS anyone could write leases; "+
 			"give --%s, --%s and --%s (`weftd etcd init` makes them), or accept that with --%s",
-			s.origin(flagEmbeddedListen), e.Listen,
+			s.origin(flagEmbeddedListen), listen,
 			flagEmbeddedCertFile, flagEmbeddedKeyFile, flagEmbeddedCAFile, flagEmbeddedInsecure)
 	}
 	return nil
@@ -91,27 +99,17 @@ func (e *Embedded) check(s *Set, stateDir string) error {
 // client points this daemon's own connection at the member, with the member's
 // certificate where no other is given.
 func (e *Embedded) client(etcd *Etcd) {
-	etcd.Endpoints = []string{e.localURL()}
+	etcd.Endpoints = []string{local(e.Listen[0])}
 	if e.CertFile != "" && etcd.CertFile == "" && etcd.CAFile == "" {
 		etcd.CertFile, etcd.KeyFile, etcd.CAFile = e.CertFile, e.KeyFile, e.CAFile
 	}
 }
 
-// localURL is Listen as this host reaches it: a member on all addresses is
+// local is a listen URL as this host reaches it: a member on all addresses is
 // also on loopback.
-func (e *Embedded) localURL() string {
-	u, err := url.Parse(e.Listen)
-	if err != nil {
-		return e.Listen // not reached: check has parsed it
-	}
-	addr, err := netip.ParseAddr(u.Hostname())
-	switch {
-	case err == nil && addr == netip.IPv4Unspecified():
-		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
-	case err == nil && addr == netip.IPv6Unspecified():
-		u.Host = net.JoinHostPort("::1", u.Port())
-	}
-	return u.String()
+func local(listen string) string {
+	listen = strings.Replace(listen, "://0.0.0.0:", "://127.0.0.1:", 1)
+	return strings.Replace(listen, "://[::]:", "://[::1]:", 1)
 }
 
 func loopback(host string) bool {
@@ -119,17 +117,20 @@ func loopback(host string) bool {
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
-// parseListenURL takes an endpoint that a socket can be bound to.
-func parseListenURL(text string) (string, error) {
-	u, err := parseEndpoint(text)
+// parseListenURLs takes endpoints that a socket can be bound to.
+func parseListenURLs(text string) ([]string, error) {
+	urls, err := parseEndpoints(text)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	if u.Scheme == "" {
-		return "", errors.New("must be a URL with http or https, for instance http://127.0.0.1:2379")
+	for _, text := range urls {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme == "" {
+			return nil, fmt.Errorf("%q must be a URL with http or https, for instance http://127.0.0.1:2379", text)
+		}
+		if _, err := netip.ParseAddr(u.Hostname()); err != nil && u.Hostname() != "localhost" {
+			return nil, fmt.Errorf("%q must have an IP address of this host, localhost, or 0.0.0.0 for all", text)
+		}
 	}
-	if _, err := netip.ParseAddr(u.Hostname()); err != nil && u.Hostname() != "localhost" {
-		return "", errors.New("must have an IP address of this host, localhost, or 0.0.0.0 for all")
-	}
-	return u.String(), nil
+	return urls, nil
 }

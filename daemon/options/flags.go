@@ -43,8 +43,7 @@ func (p *parser) nodeFlags(s *Set) {
 		usage: "IPv4 address that other nodes send to, for instance behind NAT; default: the interface's"}, parseNodeAddr4)
 	add(s, &p.PublicIPv6, info{name: "public-ipv6", arg: "IP", flannel: true,
 		usage: "IPv6 address that other nodes send to; default: the interface's"}, parseNodeAddr6)
-	add(s, &p.SubnetFile, info{name: "subnet-file", arg: "FILE", def: DefaultSubnetFile, flannel: true,
-		usage: "file to write subnet and MTU to, for container runtimes"}, parsePath)
+	AddSubnetFile(s, &p.SubnetFile)
 	add(s, &p.LeaseRenewMargin, info{name: "subnet-lease-renew-margin", arg: "MINUTES", def: "60", flannel: true,
 		usage: "renew the lease, which holds for 24 hours, this long before it expires; 1 to 1439"},
 		parseCount(1, 24*60-1, time.Minute, "minutes"))
@@ -79,8 +78,7 @@ func (p *parser) healthFlags(s *Set) {
 
 func (p *parser) weftFlags(s *Set) {
 	s.group = groupWeft
-	add(s, &p.StateDir, info{name: "state-dir", arg: "DIR", def: DefaultStateDir,
-		usage: "where the node's identity and last lease are kept; survives a reboot"}, parsePath)
+	AddStateDir(s, &p.StateDir)
 	AddControlSocket(s, &p.ControlSocket)
 	add(s, &p.Firewall, info{name: "firewall", arg: "KIND", def: string(FirewallAuto),
 		usage: "auto, iptables or nftables; auto takes nftables if the network config says so, else what the host uses"},
@@ -89,6 +87,18 @@ func (p *parser) weftFlags(s *Set) {
 		usage: "debug, info, warn or error"}, parseLevel)
 	add(s, &p.LogFormat, info{name: "log-format", arg: "FORM", def: string(LogText),
 		usage: "text or json"}, parseOneOf(LogText, LogJSON))
+}
+
+// AddSubnetFile adds --subnet-file.
+func AddSubnetFile(s *Set, p *string) {
+	add(s, p, info{name: "subnet-file", arg: "FILE", def: DefaultSubnetFile, flannel: true,
+		usage: "file that tells container runtimes this node's subnet and MTU"}, parsePath)
+}
+
+// AddStateDir adds --state-dir.
+func AddStateDir(s *Set, p *string) {
+	add(s, p, info{name: "state-dir", arg: "DIR", def: DefaultStateDir,
+		usage: "where the node's identity and last lease are kept; survives a reboot"}, parsePath)
 }
 
 // AddControlSocket adds --control-socket, for the daemon and the subcommands
