@@ -127,6 +127,23 @@ func (s spec) build() []byte {
 	return p
 }
 
+// resum makes the length and the checksums of an IPv4 packet right again after
+// a change, as far as there is room for them.
+func resum(p []byte) {
+	binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
+	l4 := int(p[0]&15) * 4
+	p[10], p[11] = 0, 0
+	binary.BigEndian.PutUint16(p[10:], ^slowSum(p[:l4], 0))
+	at := l4 + 16
+	if p[9] == ProtoUDP {
+		at = l4 + 6
+	}
+	if at+2 <= len(p) {
+		p[at], p[at+1] = 0, 0
+		binary.BigEndian.PutUint16(p[at:], ^slowTransportSum(p, p[9], l4))
+	}
+}
+
 func or[T comparable](v, def T) T {
 	var zero T
 	if v == zero {

@@ -34,20 +34,21 @@ func sumGeneric(b []byte, initial uint16) uint16 {
 		sum, carry = bits.Add64(sum, binary.NativeEndian.Uint64(b), carry)
 		b = b[8:]
 	}
-	if len(b) > 0 {
-		var tail [8]byte
-		copy(tail[:], b)
-		sum, carry = bits.Add64(sum, binary.NativeEndian.Uint64(tail[:]), carry)
+	var tail uint64 // of up to seven bytes: no overflow
+	if len(b) >= 4 {
+		tail += uint64(binary.NativeEndian.Uint32(b))
+		b = b[4:]
 	}
-	sum, carry = bits.Add64(sum, 0, carry)
-	sum += carry
-	return fold(uint64(networkOrder(foldNative(sum))) + uint64(initial))
-}
-
-// foldNative folds a sum of 64-bit words to 16 bits.
-func foldNative(sum uint64) uint16 {
-	sum = sum>>32 + sum&0xffffffff
-	return fold(sum)
+	if len(b) >= 2 {
+		tail += uint64(binary.NativeEndian.Uint16(b))
+		b = b[2:]
+	}
+	if len(b) == 1 {
+		tail += uint64(binary.NativeEndian.Uint16([]byte{b[0], 0}))
+	}
+	sum, carry = bits.Add64(sum, tail, carry)
+	sum += carry // no overflow: after a carry, sum is less than tail
+	return fold(uint64(networkOrder(fold(sum))) + uint64(initial))
 }
 
 // fold folds a sum of 16-bit words to 16 bits.
