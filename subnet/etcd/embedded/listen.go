@@ -1,0 +1,80 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+const (
+	defaultClientURL = "http://127.0.0.1:2379"
+	defaultPeerURL   = "http://127.0.0.1:2380"
+)
+
+// parseListen checks the URLs to listen on against how clients must prove who
+// they are. An etcd that strangers reach lets them write leases, and with
+// leases they draw traffic.
+func (c Config) parseListen(list []string, fallback string) ([]url.URL, error) {
+	if len(list) == 0 {
+		list = []string{fallback}
+	}
+	var urls []url.URL
+	for _, s := range list {
+		u, err := c.parseListenURL(strings.TrimSpace(s))
+		if err != nil {
+			return nil, fmt.Errorf("listen address %q of the embedded etcd: %w", s, err)
+		}
+		urls = append(urls, *u)
+	}
+	return urls, nil
+}
+
+func (c Config) parseListenURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Port() == "" || u.Path != "" {
+		return nil, errors.New("want a URL such as https://10.0.0.1:2379")
+	}
+	loopback := u.Hostname() == "localhost"
+	if !loopback {
+		a, err := netip.ParseAddr(u.Hostname())
+		if err != nil {
+			return nil, fmt.Errorf("%q is not an IP address of this host", u.Hostname())
+		}
+		loopback = a.IsLoopback()
+	}
+	switch {
+	case u.Scheme == "https" && c.CertFile == "":
+		return nil, errors.New("https needs a certificate and its key (`weftd etcd init` makes them)")
+	case loopback || c.Insecure:
+	case u.Scheme == "https" && c.CAFile != "":
+	case u.Scheme == "https":
+		return nil, errors.New("anybody could write leases, since without a CA file clients need no certificate: " +
+			"give the CA file too, or listen on 127.0.0.1, or accept that with --etcd-embedded-insecure")
+	default:
+		return nil, errors.New("anybody who reaches it could write leases: " +
+			"listen on 127.0.0.1, or write https and give certificate, key and CA files (`weftd etcd init` makes them), " +
+			"or accept that with --etcd-embedded-insecure")
+	}
+	return u, nil
+}
+
+// reachable returns the URL by which this host reaches the listener of u.
+func reachable(u url.URL, listeners []net.Listener) string {
+	host, port := u.Hostname(), u.Port()
+	if a, err := netip.ParseAddr(host); err == nil && a.IsUnspecified() {
+		host = "127.0.0.1"
+		if a.Is6() {
+			host = "::1"
+		}
+	}
+	for _, l := range listeners {
+		if a, ok := l.Addr().(*net.TCPAddr); ok && port == "0" {
+			port = strconv.Itoa(a.Port)
+		}
+	}
+	return u.Scheme + "://" + net.JoinHostPort(host, port)
+}

@@ -1,0 +1,144 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/weftnet/weft/subnet"
+)
+
+// stream is one watch on one gRPC stream. It is used instead of clientv3's
+// watcher because that one mends itself for ever, out of sight: it neither
+// tells that it is stuck nor bounds its retries.
+type stream struct {
+	cancel    context.CancelFunc
+	opened    chan pb.Watch_WatchClient // once
+	responses chan *pb.WatchResponse
+	err       chan error // once, after the last response
+	done      chan struct{}
+
+	client pb.Watch_WatchClient // nil until opened
+	stands bool                 // etcd said that the watch is made
+	asked  bool                 // for progress, and nothing came since
+}
+
+// openStream starts a watch of a key, or of a range where end is not "", from
+// revision on.
+func openStream(ctx context.Context, c *clientv3.Client, key, end string, revision int64) *stream {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	s := &stream{
+		cancel:    cancel,
+		opened:    make(chan pb.Watch_WatchClient, 1),
+		responses: make(chan *pb.WatchResponse),
+		err:       make(chan error, 1),
+		done:      make(chan struct{}),
+	}
+	create := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+		Key:           []byte(key),
+		RangeEnd:      []byte(end),
+		StartRevision: revision,
+	}}}
+	go func() {
+		defer close(s.done)
+		s.err <- s.receive(ctx, c.ActiveConnection(), create)
+	}()
+	return s
+}
+
+// receive opens the stream and passes its responses on until it breaks.
+func (s *stream) receive(ctx context.Context, conn *grpc.ClientConn, create *pb.WatchRequest) error {
+	client, err := pb.NewWatchClient(conn).Watch(ctx, grpc.MaxCallRecvMsgSize(maxResponse))
+	if err != nil {
+		return err
+	}
+	if err := client.Send(create); err != nil {
+		return err
+	}
+	s.opened <- client
+	for {
+		resp, err := client.Recv()
+		if err != nil {
+			return err
+		}
+		select {
+		case s.responses <- resp:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// maxResponse bounds one response, in bytes: history of up to a thousand
+// revisions, each of at most the 1.5 MB that etcd takes in a request. Real
+// ones are below one megabyte.
+const maxResponse = 1 << 30
+
+// next returns the next response. After a quiet time it asks etcd for a sign
+// of life, and gives the stream up if none comes; a broken path through a
+// middlebox, or a stuck member, would go unnoticed otherwise.
+func (s *stream) next(ctx context.Context, t timing) (*pb.WatchResponse, error) {
+	for {
+		limit := t.watchQuiet
+		switch {
+		case !s.stands:
+			limit = t.watchOpen
+		case s.asked:
+			limit = t.watchAnswer
+		}
+		timer := time.NewTimer(limit)
+		select {
+		case resp := <-s.responses:
+			timer.Stop()
+			s.asked = false
+			return resp, s.check(resp)
+		case s.client = <-s.opened:
+			timer.Stop()
+		case err := <-s.err:
+			timer.Stop()
+			return nil, err
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		case <-timer.C:
+			switch {
+			case !s.stands:
+				return nil, fmt.Errorf("the watch did not stand within %v", t.watchOpen)
+			case s.asked:
+				return nil, fmt.Errorf("the watch gave no sign of life within %v", t.watchQuiet+t.watchAnswer)
+			}
+			if err := s.client.Send(progress); err != nil {
+				return nil, err
+			}
+			s.asked = true
+		}
+	}
+}
+
+var progress = &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
+
+// check returns the error that a response stands for.
+func (s *stream) check(resp *pb.WatchResponse) error {
+	switch {
+	case resp.CompactRevision != 0:
+		return fmt.Errorf("history begins at revision %d: %w", resp.CompactRevision, subnet.ErrCompacted)
+	case resp.Canceled && resp.CancelReason == "":
+		return errors.New("etcd canceled the watch")
+	case resp.Canceled:
+		return errors.New(resp.CancelReason)
+	case resp.Created:
+		s.stands = true
+	}
+	return nil
+}
+
+// close ends the stream and waits until nothing of it runs.
+func (s *stream) close() {
+	s.cancel()
+	<-s.done
+}
