@@ -16,7 +16,8 @@ type match struct {
 	*iface
 	how   string     // "--iface eth0"
 	named bool       // by --iface, which overrules what is avoided otherwise
-	addr  netip.Addr // the address that led here, or zero
+	addr  netip.Addr // the address that led here or goes with it, or zero
+	extra []addr     // addr, if it is on another interface
 }
 
 // choose takes the first match that can be used.
@@ -120,7 +121,7 @@ func (h *host) byReach(to netip.Addr) ([]match, error) {
 	if i == nil {
 		return nil, fmt.Errorf("%s: the interface of the route has just gone", how)
 	}
-	return []match{{iface: i, how: how, addr: source}}, nil
+	return []match{h.byRoute(i, source, how)}, nil
 }
 
 // byPublicIP finds the interface that has the public address; behind NAT there
@@ -152,12 +153,26 @@ func (h *host) byDefaultRoute() (matches []match, err error) {
 			}
 			how = "IPv6 default route"
 		}
-		matches = append(matches, match{iface: i, how: how, addr: r.source})
+		matches = append(matches, h.byRoute(i, r.source, how))
 	}
 	if matches == nil {
 		return nil, errors.New("there is no default route: say which interface with --iface, --iface-regex or --iface-can-reach")
 	}
 	return matches, nil
+}
+
+// byRoute is the match of a route with a preferred source address, or the zero
+// Addr. That may be on another interface: hosts that speak BGP have their
+// address on a loopback device, and none that others know on the links.
+func (h *host) byRoute(i *iface, source netip.Addr, how string) match {
+	m := match{iface: i, how: how, addr: source}
+	switch j := h.withAddr(source); {
+	case j == nil:
+		m.addr = netip.Addr{}
+	case j != i:
+		m.extra = slices.DeleteFunc(slices.Clone(j.addrs), func(a addr) bool { return a.Addr() != source })
+	}
+	return m
 }
 
 func (h *host) withIndex(index int) *iface {
@@ -192,7 +207,7 @@ func (m match) use(o Options) (tunnel.Underlay, error) {
 	}
 	u := tunnel.Underlay{Name: m.name, Index: m.index, MTU: m.mtu}
 	var refused []string
-	for _, a := range m.addrs {
+	for _, a := range slices.Concat(m.extra, m.addrs) {
 		slot := &u.IPv4
 		if a.Addr().Is6() {
 			slot = &u.IPv6
@@ -202,7 +217,9 @@ func (m match) use(o Options) (tunnel.Underlay, error) {
 			continue
 		}
 		if why := a.unusable(o.Network, m.named && a.Addr() == m.addr); why != "" {
-			refused = append(refused, a.Addr().String()+" "+why)
+			if !m.addr.IsValid() || a.Addr() == m.addr {
+				refused = append(refused, a.Addr().String()+" "+why)
+			}
 			continue
 		}
 		*slot = a.Addr()
@@ -242,13 +259,11 @@ func (a addr) unusable(network tunnel.Network, named bool) string {
 		return "is a loopback address"
 	case a.deprecated:
 		return "is deprecated"
-	case contains(network.IPv4, ip) || contains(network.IPv6, ip):
+	case network.IPv4.Contains(ip) || network.IPv6.Contains(ip):
 		return "lies in the cluster network"
 	}
 	return ""
 }
-
-func contains(p netip.Prefix, ip netip.Addr) bool { return p.IsValid() && p.Contains(ip) }
 
 // forContainers tells the devices that Docker, CNI plugins, flannel and weft
 // make for containers.

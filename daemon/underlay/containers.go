@@ -24,7 +24,7 @@ func ContainersOn(s subnet.Subnet) (bridge string, n int, err error) {
 	}
 	for _, a := range addrs {
 		ip := prefixOf(a.IPNet).Addr()
-		if !contains(s.IPv4, ip) && !contains(s.IPv6, ip) {
+		if !s.Contains(ip) {
 			continue
 		}
 		l, err := h.LinkByIndex(a.LinkIndex)

@@ -124,9 +124,9 @@ func (c check) route(r netlink.Route) error {
 			if ports == 0 {
 				return nil
 			}
-			return fmt.Errorf("bridge %s has %v and %d attached devices; it lies in the cluster network %v, but not in this node's subnet %s: "+
+			return fmt.Errorf("bridge %s has %v and %d attached devices; it lies in the cluster network %v, but not in this node's subnet (%v): "+
 				"restart what manages the bridge with the subnet of this node (for docker0 that is Docker), or choose another network (weftd config set)",
-				device, dst, ports, n, subnetText(c.own))
+				device, dst, ports, n, c.own)
 		}
 	}
 	text := routeText(r, dst, device)
@@ -141,16 +141,6 @@ func inSubnet(s subnet.Subnet, dst netip.Prefix) bool {
 		}
 	}
 	return false
-}
-
-func subnetText(s subnet.Subnet) string {
-	switch {
-	case !s.IPv4.IsValid():
-		return "(none yet)"
-	case !s.IPv6.IsValid():
-		return s.IPv4.String()
-	}
-	return s.IPv4.String() + " and " + s.IPv6.String()
 }
 
 // routeText says a route in the words of the ip command, so that it can be
