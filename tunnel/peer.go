@@ -1,0 +1,64 @@
+package tunnel
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strconv"
+
+	"github.com/weftnet/weft/subnet"
+)
+
+// WireVersion is the version of weft's own wire features, which the lease of a
+// weft node announces in its BackendData as {"weft":1}. Towards a node that
+// announces none, only what flannel understands may be sent.
+const WireVersion = 1
+
+// Announcement is the BackendData that announces WireVersion.
+func Announcement() json.RawMessage {
+	return json.RawMessage(`{"weft":` + strconv.Itoa(WireVersion) + `}`)
+}
+
+// announced returns the wire version in a lease's BackendData: 0 for a flannel
+// node, which writes none, and for data that is not weft's.
+func announced(data json.RawMessage) int {
+	var a struct{ Weft int }
+	if json.Unmarshal(data, &a) != nil || a.Weft < 0 {
+		return 0
+	}
+	return a.Weft
+}
+
+// Peer is another node as the data path sees it. It is never changed once it
+// is in a Table, but for its State.
+type Peer struct {
+	Subnet   subnet.Subnet // IPv6 is zero where the peer cannot receive it
+	NodeID   string
+	Endpoint netip.Addr // where its packets are sent
+	Weft     int        // wire version it announced, 0: a flannel node
+
+	// State outlives the Peer: the Peer of a later Table with the same
+	// subnet and endpoint has the same one.
+	State *PeerState
+
+	// public are the addresses its packets may come from. Only the address is
+	// checked, for a NAT may change the port.
+	public [2]netip.Addr
+}
+
+// Owns reports whether an inner address lies in the peer's subnet. The tunnel
+// address does: it is the subnet's network address.
+func (p *Peer) Owns(inner netip.Addr) bool {
+	return owns(p.Subnet, inner)
+}
+
+// At reports whether a lease named outer as an address of this peer.
+func (p *Peer) At(outer netip.Addr) bool {
+	return outer == p.public[0] || outer == p.public[1]
+}
+
+func owns(s subnet.Subnet, inner netip.Addr) bool {
+	if inner.Is4() {
+		return s.IPv4.Contains(inner)
+	}
+	return s.IPv6.Contains(inner)
+}
