@@ -75,12 +75,22 @@ func (c *cluster) etcdClient() *clientv3.Client {
 	return client
 }
 
-// put writes a key to etcd, and get reads one ("" if it is not there).
+// put writes a key to etcd, delete removes one, and get reads one ("" if it is
+// not there).
 func (c *cluster) put(key, value string) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
 	defer cancel()
 	if _, err := c.etcdClient().Put(ctx, key, value); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) delete(key string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := c.etcdClient().Delete(ctx, key); err != nil {
 		c.t.Fatal(err)
 	}
 }

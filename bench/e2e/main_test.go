@@ -15,13 +15,17 @@ import (
 	"github.com/weftnet/weft/bench/lab"
 )
 
-// weftdPath is the weftd binary that the cases run.
-var weftdPath string
+// The binaries that the cases run.
+var weftdPath, benchPath string
 
-// TestMain takes weftd from the folder WEFT_BIN, or builds it.
+// TestMain takes the binaries from the folder WEFT_BIN, or builds them.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(etcdDirVariable); dir != "" {
 		fmt.Fprintln(os.Stderr, "etcd:", serveEtcd(dir, os.Getenv(etcdURLVariable)))
+		os.Exit(1)
+	}
+	if how := os.Getenv(deprivedVariable); how != "" {
+		fmt.Fprintln(os.Stderr, "become weftd:", becomeDeprived(how, os.Getenv(deprivedWeftd), os.Args[1:]))
 		os.Exit(1)
 	}
 	os.Exit(run(m))
@@ -43,13 +47,15 @@ func run(m *testing.M) int {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		build := exec.Command("go", "build", "-o", filepath.Join(dir, "weftd"), "github.com/weftnet/weft/daemon")
-		build.Stdout, build.Stderr = os.Stderr, os.Stderr
-		if err := build.Run(); err != nil {
-			fmt.Fprintln(os.Stderr, "build weftd:", err)
-			return 1
+		for name, folder := range map[string]string{"weftd": "daemon", "weft-bench": "bench"} {
+			build := exec.Command("go", "build", "-o", filepath.Join(dir, name), "github.com/weftnet/weft/"+folder)
+			build.Stdout, build.Stderr = os.Stderr, os.Stderr
+			if err := build.Run(); err != nil {
+				fmt.Fprintf(os.Stderr, "build %s: %v\n", name, err)
+				return 1
+			}
 		}
 	}
-	weftdPath = filepath.Join(dir, "weftd")
+	weftdPath, benchPath = filepath.Join(dir, "weftd"), filepath.Join(dir, "weft-bench")
 	return m.Run()
 }

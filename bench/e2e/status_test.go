@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,6 +21,9 @@ type status struct {
 		Held    bool         `json:"held"`
 		Problem string       `json:"problem"`
 	} `json:"lease"`
+	Etcd struct {
+		Connected bool `json:"connected"`
+	} `json:"etcd"`
 	Backend struct {
 		Peers []struct {
 			Subnet   string `json:"subnet"`
@@ -88,6 +92,15 @@ func (c *cluster) logged(i int, texts ...string) (lines int) {
 		return ""
 	})
 	return lines
+}
+
+func lastLineHas(log, text string) bool {
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	return strings.Contains(strings.ToLower(lines[len(lines)-1]), text)
+}
+
+func containsAny(text string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }
 
 func (c *cluster) countLogged(i int, texts ...string) (lines int) {
