@@ -96,6 +96,20 @@ func (s Subnet) TunnelAddrs() (v4, v6 netip.Addr) {
 	return s.IPv4.Addr(), s.IPv6.Addr()
 }
 
+// Gateway4 returns the first address of the IPv4 subnet, which the bridge of
+// the containers has, with the subnet's length: "10.5.34.1/24".
+func (s Subnet) Gateway4() netip.Prefix { return gateway(s.IPv4) }
+
+// Gateway6 is Gateway4 for IPv6; the zero Prefix unless s is dual stack.
+func (s Subnet) Gateway6() netip.Prefix { return gateway(s.IPv6) }
+
+func gateway(p netip.Prefix) netip.Prefix {
+	if !p.IsValid() {
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(p.Addr().Next(), p.Bits())
+}
+
 // Compare orders subnets by IPv4 address and length, then likewise by IPv6.
 func (s Subnet) Compare(o Subnet) int {
 	if c := comparePrefix(s.IPv4, o.IPv4); c != 0 {
