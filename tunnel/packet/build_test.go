@@ -224,7 +224,14 @@ func drain(t testing.TB, s *Segmenter) [][]byte {
 	t.Helper()
 	var out [][]byte
 	var segs Segments
-	for s.Next(&segs) {
+	for {
+		more := s.More()
+		if s.Next(&segs) != more {
+			t.Fatalf("More says %v, Next the contrary", more)
+		}
+		if !more {
+			break
+		}
 		for i := range segs.Count {
 			p := slices.Concat(segs.Slice(i, i+1)...)
 			want := segs.Size

@@ -202,6 +202,10 @@ func (s *Segmenter) Next(segs *Segments) bool {
 	return true
 }
 
+// More reports whether Next has more packets to give. Who sends what Next gave
+// only later, together with other packets, must send it now if so.
+func (s *Segmenter) More() bool { return s.plain != nil || len(s.payload) > 0 }
+
 // putHeader writes the headers of the segment that carries chunk.
 func (s *Segmenter) putHeader(header, chunk []byte) {
 	copy(header, s.header)
