@@ -1,0 +1,125 @@
+package udp
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"github.com/weftnet/weft/tunnel"
+)
+
+// DefaultPort and DefaultDevice are flannel's.
+const (
+	DefaultPort   = 8285
+	DefaultDevice = "flannel0"
+)
+
+// Bytes that the tunnel adds to an inner packet: an IP and a UDP header.
+const (
+	overheadIPv4 = 20 + 8
+	overheadIPv6 = 40 + 8
+)
+
+// Least MTU of the tunnel device: what every IPv4 host can reassemble (RFC
+// 791), and what every IPv6 link has (RFC 8200 section 5).
+const (
+	minMTU     = 576
+	minMTUIPv6 = 1280
+)
+
+// Config is all that New needs.
+type Config struct {
+	Underlay tunnel.Underlay
+	Network  tunnel.Network
+	Backend  json.RawMessage // the Backend object of the cluster's config; nil for defaults
+	Device   string          // name of the TUN; "" is DefaultDevice
+	Log      *slog.Logger
+
+	// Disable lists capabilities that are not used even where the kernel has
+	// them, for tests and for kernels known to be faulty.
+	Disable []Feature
+}
+
+// settings are the fields of the Backend object that concern this backend.
+type settings struct {
+	Port *int
+	MTU  *int
+}
+
+// parseSettings reads the Backend object and returns the UDP port, and the
+// device's MTU if the object sets one, else 0.
+func parseSettings(raw json.RawMessage, dualStack bool) (port, mtu int, err error) {
+	var s settings
+	if len(raw) > 0 {
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return 0, 0, fmt.Errorf("read Backend of the network config: %w", err)
+		}
+	}
+	port = DefaultPort
+	if s.Port != nil {
+		port = *s.Port
+	}
+	if port < 1 || port > 65535 {
+		return 0, 0, fmt.Errorf("Backend.Port is %d: a UDP port is from 1 to 65535 (flannel's default is %d)", port, DefaultPort)
+	}
+	if s.MTU == nil || *s.MTU == 0 {
+		return port, 0, nil
+	}
+	least := minMTU
+	if dualStack {
+		least = minMTUIPv6
+	}
+	if *s.MTU < least || *s.MTU > maxPacket {
+		return 0, 0, fmt.Errorf("Backend.MTU is %d: it may be from %d to %d, or 0 for the underlay's MTU less the tunnel's overhead", *s.MTU, least, maxPacket)
+	}
+	return port, *s.MTU, nil
+}
+
+// deviceMTU is the MTU of the TUN: what fits into the underlay's, or less if
+// configured so.
+func (c *Config) deviceMTU(configured int) (int, error) {
+	overhead := overheadIPv4
+	if !c.Underlay.IPv4.IsValid() {
+		overhead = overheadIPv6
+	}
+	fits := min(c.Underlay.MTU-overhead, maxPacket)
+	least := minMTU
+	if c.Network.IPv6.IsValid() {
+		least = minMTUIPv6
+	}
+	if fits < least {
+		return 0, fmt.Errorf("the MTU of %s is %d, which leaves %d bytes inside the tunnel, and %d are needed: raise the MTU or use another interface", c.Underlay.Name, c.Underlay.MTU, fits, least)
+	}
+	if configured > fits {
+		c.Log.Warn("the configured MTU does not fit this node's underlay, using what fits",
+			"configured", configured, "mtu", fits, "underlay", c.Underlay.Name, "underlay_mtu", c.Underlay.MTU)
+	}
+	if configured != 0 && configured < fits {
+		return configured, nil
+	}
+	return fits, nil
+}
+
+// validate checks what the daemon hands over.
+func (c *Config) validate() error {
+	u := &c.Underlay
+	switch {
+	case !u.IPv4.IsValid() && !u.IPv6.IsValid():
+		return fmt.Errorf("underlay %s has no address to carry the tunnel", u.Name)
+	case u.IPv4.IsValid() && !u.IPv4.Is4():
+		return fmt.Errorf("underlay address %v is not IPv4", u.IPv4)
+	case u.IPv6.IsValid() && (!u.IPv6.Is6() || u.IPv6.Is4In6()):
+		return fmt.Errorf("underlay address %v is not IPv6", u.IPv6)
+	case !c.Network.IPv4.IsValid():
+		return errors.New("the network has no IPv4 prefix")
+	}
+	for _, a := range []netip.Addr{u.IPv4, u.IPv6, u.PublicIPv4, u.PublicIPv6} {
+		// The kernel would route encapsulated packets into the tunnel again.
+		if a.IsValid() && c.Network.Contains(a) {
+			return fmt.Errorf("the address %v of %s lies inside the network that the tunnel makes: choose another Network or another interface", a, u.Name)
+		}
+	}
+	return nil
+}

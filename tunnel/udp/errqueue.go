@@ -1,0 +1,111 @@
+package udp
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/tunnel"
+)
+
+const (
+	// pathMTUFor is how long a learned path MTU is believed (RFC 1191
+	// section 6.3 has ten minutes).
+	pathMTUFor = 10 * time.Minute
+
+	// Least path MTU believed, in bytes of an outer packet: an ICMP error can
+	// be forged. For IPv4 it is what every host reassembles, for IPv6 the
+	// least that there is.
+	minPathMTUIPv4 = 576
+	minPathMTUIPv6 = 1280
+)
+
+// errorQueue reads a socket's error queue (IP_RECVERR, see ip(7)): the ICMP
+// errors that came back, and packets too long for this host's own routes. Each
+// thread has its own, with its own scratch memory.
+type errorQueue struct {
+	port  udpPort
+	table *atomic.Pointer[tunnel.Table]
+	mtu   int // of the underlay
+
+	msg     unix.Msghdr
+	name    [nameSpace]byte
+	control [controlSpace]uint64 // aligned; room for the offender's address
+}
+
+func newErrorQueue(port udpPort, table *atomic.Pointer[tunnel.Table], mtu int) *errorQueue {
+	return &errorQueue{port: port, table: table, mtu: mtu}
+}
+
+// drain reads the queue until it is empty.
+func (q *errorQueue) drain() {
+	for {
+		q.msg = unix.Msghdr{Name: &q.name[0], Namelen: nameSpace, Control: (*byte)(unsafe.Pointer(&q.control[0]))}
+		q.msg.SetControllen(len(q.control) * 8)
+		switch errno := q.port.recverr(&q.msg); errno {
+		case 0:
+		case unix.EINTR:
+			continue
+		default: // EAGAIN: empty
+			return
+		}
+		// The name is where the packet in question was sent to.
+		to := getSockaddr(q.name[:q.msg.Namelen])
+		control := unsafe.Slice((*byte)(unsafe.Pointer(&q.control[0])), int(q.msg.Controllen))
+		if e, ok := extendedError(control); ok {
+			q.learn(to, &e, time.Now())
+		}
+	}
+}
+
+// extendedError finds the struct sock_extended_err among control messages.
+func extendedError(b []byte) (e unix.SockExtendedErr, ok bool) {
+	for len(b) >= cmsgHeaderLen {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(unsafe.SliceData(b)))
+		length := int(h.Len)
+		if length < cmsgHeaderLen || length > len(b) {
+			return e, false
+		}
+		data := b[cmsgHeaderLen:length]
+		ipv4 := h.Level == unix.SOL_IP && h.Type == unix.IP_RECVERR
+		ipv6 := h.Level == unix.SOL_IPV6 && h.Type == unix.IPV6_RECVERR
+		if (ipv4 || ipv6) && len(data) >= int(unsafe.Sizeof(e)) {
+			e.Errno = binary.NativeEndian.Uint32(data)
+			e.Origin, e.Type, e.Code = data[4], data[5], data[6]
+			e.Info = binary.NativeEndian.Uint32(data[8:])
+			return e, true
+		}
+		next := unix.CmsgSpace(len(data))
+		if next >= len(b) {
+			return e, false
+		}
+		b = b[next:]
+	}
+	return e, false
+}
+
+// learn applies an error to the peers that have the address.
+func (q *errorQueue) learn(to netip.Addr, e *unix.SockExtendedErr, now time.Time) {
+	table := q.table.Load()
+	for _, p := range table.At(to) {
+		switch unix.Errno(e.Errno) {
+		case unix.EMSGSIZE: // from this host or from a router
+			least := minPathMTUIPv4
+			if to.Is6() {
+				least = minPathMTUIPv6
+			}
+			// Old routers leave the MTU out (RFC 1191 section 5): 0.
+			mtu := max(int(min(e.Info, maxPacket)), least)
+			known := p.State.PathMTU.Get()
+			if mtu < q.mtu && (known == 0 || mtu <= known) {
+				p.State.PathMTU.Set(mtu, now.Add(pathMTUFor))
+			}
+		case unix.ECONNREFUSED:
+			p.State.Refused.Add(1)
+		}
+	}
+}

@@ -1,0 +1,196 @@
+package udp
+
+import (
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/tunnel"
+	"github.com/weftnet/weft/tunnel/packet"
+)
+
+const (
+	// maxReceives is how many receives one system call makes. With UDP_GRO
+	// each may hold as many datagrams as fit its buffer.
+	maxReceives = 32
+
+	// receiveSize is the room for one receive: the longest UDP payload.
+	receiveSize = 65536
+)
+
+// receiver carries packets from one socket to one queue of the TUN. Its
+// methods come in the order a packet travels. All belongs to one thread.
+type receiver struct {
+	socket   udpPort
+	errors   *errorQueue
+	table    *atomic.Pointer[tunnel.Table]
+	closing  *atomic.Bool
+	counters *counters
+	overflow atomic.Uint32 // datagrams that found the socket's buffer full
+
+	headers  [maxReceives]unix.Mmsghdr
+	buffers  []byte
+	names    [maxReceives][nameSpace]byte
+	controls [maxReceives][controlSpace / 8]uint64 // aligned
+	iovecs   [maxReceives]unix.Iovec
+
+	meta    received
+	info    packet.Info
+	deliver *delivery
+}
+
+func newReceiver(socket udpPort, table *atomic.Pointer[tunnel.Table], closing *atomic.Bool, errors *errorQueue, d *delivery) *receiver {
+	r := &receiver{socket: socket, errors: errors, table: table, closing: closing, counters: d.counters, deliver: d}
+	r.buffers = make([]byte, maxReceives*receiveSize)
+	for i := range r.headers {
+		r.iovecs[i].Base = &r.buffers[i*receiveSize]
+		r.iovecs[i].SetLen(receiveSize)
+		h := &r.headers[i].Hdr
+		h.Name = &r.names[i][0]
+		h.Iov = &r.iovecs[i]
+		h.SetIovlen(1)
+		h.Control = (*byte)(unsafe.Pointer(&r.controls[i]))
+	}
+	return r
+}
+
+// run carries packets until the backend is closed; an error means that it
+// cannot go on.
+func (r *receiver) run(t *thread) error {
+	for !r.closing.Load() {
+		t.busy()
+		n, err := r.receive()
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			t.idle()
+			if ready, _ := r.socket.wait(unix.POLLIN, 0); ready&unix.POLLERR != 0 {
+				r.errors.drain()
+			}
+			continue
+		}
+		if err := r.accept(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receive makes one system call; n is how many receives it made.
+func (r *receiver) receive() (n int, err error) {
+	for i := range r.headers {
+		h := &r.headers[i].Hdr
+		h.Namelen = nameSpace
+		h.SetControllen(controlSpace)
+	}
+	n, errno := r.socket.recvmmsg(r.headers[:])
+	switch errno {
+	case 0:
+		return n, nil
+	case unix.EAGAIN, unix.EINTR:
+		return 0, nil
+	case unix.EBADF, unix.ENOTSOCK, unix.EFAULT, unix.EINVAL:
+		return 0, fmt.Errorf("receive: %w", errno)
+	}
+	// An ICMP error about a packet that was sent; the queue has the details.
+	// Or a shortage of memory, which passes.
+	r.errors.drain()
+	return 0, nil
+}
+
+// accept takes the packets out of n receives and delivers those that belong.
+func (r *receiver) accept(n int) error {
+	table := r.table.Load()
+	packets := 0
+	r.deliver.begin()
+	for i := range n {
+		h := &r.headers[i]
+		control := unsafe.Slice((*byte)(unsafe.Pointer(&r.controls[i])), controlSpace)
+		r.meta.parse(control[:h.Hdr.Controllen])
+		if r.meta.overflow != 0 {
+			r.overflow.Store(r.meta.overflow)
+		}
+		b := r.buffers[i*receiveSize:][:h.Len]
+		size := len(b) // of each datagram but the last
+		if r.meta.segment > 0 && r.meta.segment < size {
+			size = r.meta.segment
+		}
+		count := 1
+		if size > 0 {
+			count = (len(b) + size - 1) / size
+		}
+		packets += count
+
+		from := getSockaddr(r.names[i][:h.Hdr.Namelen])
+		switch {
+		case !table.HasLease():
+			r.counters.drop(noLease, count)
+			continue
+		case table.At(from) == nil:
+			r.counters.drop(unknownSender, count)
+			continue
+		case h.Hdr.Flags&unix.MSG_TRUNC != 0:
+			r.counters.drop(oversized, count)
+			continue
+		}
+		if err := r.acceptFrom(from, b, size, table); err != nil {
+			return err
+		}
+	}
+	r.counters.in.add(n, packets)
+	return r.deliver.flush()
+}
+
+// acceptFrom takes the datagrams of one receive, each of size bytes but the
+// last, from a sender that is known.
+func (r *receiver) acceptFrom(from netip.Addr, b []byte, size int, table *tunnel.Table) error {
+	var peer *tunnel.Peer // of the packet before, most likely of this one too
+	packets, bytes := 0, 0
+	for more := true; more; {
+		pkt := b[:min(size, len(b))]
+		b = b[len(pkt):]
+		more = len(b) > 0
+		if why := r.info.Parse(pkt); why != packet.OK {
+			r.counters.drop(reason(why), 1)
+			continue
+		}
+		if peer == nil || !peer.Owns(r.info.Src) {
+			if peer != nil {
+				peer.State.Rx.Count(packets, bytes)
+				packets, bytes = 0, 0
+			}
+			// Several leases may name one address.
+			if peer = table.Lookup(r.info.Src); peer == nil || !peer.At(from) {
+				r.counters.drop(spoofedSource, 1)
+				peer = nil
+				continue
+			}
+		}
+		if !table.Owns(r.info.Dst) {
+			r.counters.drop(notForUs, 1)
+			continue
+		}
+		tos, drop := packet.ECNDecap(r.meta.tos, r.info.TOS)
+		if drop {
+			r.counters.drop(congested, 1)
+			continue
+		}
+		if tos != r.info.TOS {
+			packet.SetTOS(pkt, tos)
+			r.info.TOS = tos
+		}
+		packets++
+		bytes += len(pkt)
+		if err := r.deliver.add(pkt, &r.info); err != nil {
+			return err
+		}
+	}
+	if peer != nil {
+		peer.State.Rx.Count(packets, bytes)
+	}
+	return nil
+}

@@ -1,0 +1,222 @@
+package udp
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/tunnel"
+	"github.com/weftnet/weft/tunnel/packet"
+)
+
+const (
+	// maxReads is how many packets are read from the TUN before they are
+	// sent, and arenaSize the room for them in bytes: many small ones, or a
+	// few superpackets. More would only make the first one wait.
+	maxReads  = 64
+	arenaSize = 4 * maxRead
+
+	// maxRead is the longest that a read gives, rounded up to cache lines.
+	maxRead = (packet.VnetHdrLen + maxPacket + 63) &^ 63
+
+	// segmentsAtOnce is how many packets are cut before they are sent.
+	segmentsAtOnce = 128
+)
+
+// sender carries packets from one queue of the TUN to the sockets. Its methods
+// come in the order a packet travels. All belongs to one thread.
+type sender struct {
+	tun      tunPort
+	vnetHdr  bool
+	table    *atomic.Pointer[tunnel.Table]
+	closing  *atomic.Bool
+	counters *counters
+	icmp     *icmpWriter
+	mtu      int           // of the underlay
+	batches  [2]*sendBatch // by outer family: IPv4, IPv6; nil without a socket
+
+	arena      []byte
+	packets    [maxReads][]byte // in the arena, with their vnet headers
+	segmenters [maxReads]*packet.Segmenter
+	segments   packet.Segments
+	info       packet.Info
+	cutInto    int // packets that the present batch of reads was cut into
+	slow       fragmenter
+}
+
+func newSender(tun tunPort, vnetHdr bool, table *atomic.Pointer[tunnel.Table], closing *atomic.Bool, mtu int) *sender {
+	s := &sender{tun: tun, vnetHdr: vnetHdr, table: table, closing: closing, counters: new(counters), mtu: min(mtu, maxPacket)}
+	s.icmp = newICMPWriter(tun, vnetHdr)
+	s.arena = make([]byte, arenaSize)
+	for i := range s.segmenters {
+		s.segmenters[i] = packet.NewSegmenter(segmentsAtOnce)
+	}
+	return s
+}
+
+// run carries packets until the backend is closed; an error means that it
+// cannot go on.
+func (s *sender) run(t *thread) error {
+	for !s.closing.Load() {
+		t.busy()
+		n, err := s.read()
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			t.idle()
+			s.tun.wait(unix.POLLIN, 0)
+			continue
+		}
+		if err := s.forward(s.packets[:n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads packets until there are no more, or no room for another.
+func (s *sender) read() (n int, err error) {
+	at := 0
+	for n < maxReads && at+maxRead <= len(s.arena) {
+		size, errno := s.tun.read(s.arena[at : at+maxRead])
+		switch errno {
+		case 0:
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			return n, nil
+		default:
+			if n > 0 {
+				return n, nil // it will be said again
+			}
+			return 0, fmt.Errorf("read from the TUN (was the device deleted?): %w", errno)
+		}
+		s.packets[n] = s.arena[at : at+size]
+		n++
+		at += (size + 63) &^ 63
+	}
+	return n, nil
+}
+
+// forward sends packets to their peers.
+func (s *sender) forward(packets [][]byte) error {
+	table := s.table.Load()
+	s.cutInto = 0
+	for i, b := range packets {
+		var hdr packet.VnetHdr
+		if s.vnetHdr {
+			if !hdr.Decode(b) {
+				s.counters.drop(reason(packet.Truncated), 1)
+				continue
+			}
+			b = b[packet.VnetHdrLen:]
+		}
+		if why := s.info.Parse(b); why != packet.OK {
+			s.counters.drop(reason(why), 1)
+			continue
+		}
+		peer := s.route(table, b)
+		if peer == nil {
+			continue
+		}
+		if err := s.cut(s.segmenters[i], hdr, b, peer, table); err != nil {
+			return err
+		}
+	}
+	s.counters.in.calls.Add(uint64(len(packets)))
+	s.counters.in.messages.Add(uint64(len(packets)))
+	s.counters.in.packets.Add(uint64(s.cutInto))
+	for _, batch := range s.batches {
+		if batch == nil || batch.n == 0 {
+			continue
+		}
+		if err := batch.flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// route returns the peer that a packet is for, or nil if it was dropped.
+func (s *sender) route(table *tunnel.Table, b []byte) *tunnel.Peer {
+	if !table.HasLease() {
+		s.counters.drop(noLease, 1)
+		return nil
+	}
+	peer := table.Lookup(s.info.Dst)
+	if peer == nil {
+		if s.info.Dst.IsMulticast() { // neighbour discovery and the like
+			s.counters.drop(notUnicast, 1)
+			return nil
+		}
+		s.counters.drop(noPeer, 1)
+		s.icmp.unreachable(b, &s.info, table)
+		return nil
+	}
+	// With --ip-masq nothing comes here with a source that is not of our
+	// subnet. Without it such packets do: a weft peer would drop them as
+	// spoofed, so they are dropped where the cause is to be found; a flannel
+	// peer takes them, and setups that rely on that go on working.
+	if peer.Weft > 0 && !table.Owns(s.info.Src) {
+		s.counters.drop(foreignSource, 1)
+		return nil
+	}
+	return peer
+}
+
+// cut cuts a packet, if it is a superpacket, and adds what results to the
+// batch of the peer's outer family. The pieces stay in the arena.
+func (s *sender) cut(seg *packet.Segmenter, hdr packet.VnetHdr, b []byte, peer *tunnel.Peer, table *tunnel.Table) error {
+	batch, limit := s.way(peer)
+	if batch == nil {
+		s.counters.drop(noSocket, 1)
+		return nil
+	}
+	if why := seg.Load(hdr, b, &s.info); why != packet.OK {
+		s.counters.drop(reason(why), 1)
+		return nil
+	}
+	tos := uint8(0) // a flannel peer would lose the congestion marks
+	if peer.Weft > 0 {
+		tos = packet.ECNEncap(s.info.TOS)
+	}
+	for seg.Next(&s.segments) {
+		segs := &s.segments
+		s.cutInto += segs.Count
+		if segs.Size > limit || segs.Count == 1 && segs.Last > limit {
+			if s.info.DF {
+				s.counters.drop(tooBig, segs.Count)
+				s.icmp.tooBig(b, &s.info, table, limit)
+				return nil // once for a superpacket
+			}
+			if err := s.fragment(batch, peer, tos, limit); err != nil {
+				return err
+			}
+		} else if err := batch.add(peer, tos, segs); err != nil {
+			return err
+		}
+		if !seg.More() {
+			return nil
+		}
+		// The next segments take the place of these.
+		if err := batch.flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// way returns the batch for a peer, nil without a socket of that family, and
+// the longest inner packet that the way there takes, in bytes.
+func (s *sender) way(peer *tunnel.Peer) (batch *sendBatch, limit int) {
+	mtu := s.mtu
+	if path := peer.State.PathMTU.Get(); path != 0 && path < mtu {
+		mtu = path
+	}
+	if peer.Endpoint.Is4() {
+		return s.batches[0], mtu - overheadIPv4
+	}
+	return s.batches[1], mtu - overheadIPv6
+}

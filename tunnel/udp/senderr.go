@@ -1,0 +1,179 @@
+package udp
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
+
+	"github.com/weftnet/weft/tunnel"
+)
+
+const (
+	// maxPatience is how often one flush waits for the kernel in all, so that
+	// a stuck underlay costs one batch some 30 ms and not each message.
+	maxPatience = 3
+
+	bufferWait = 10 * time.Millisecond // for room in the socket's buffer
+	queueWait  = time.Millisecond      // for room in a queue, which cannot be waited for
+
+	// maxRetries is how often a send is repeated that failed with an error
+	// which may be that of an earlier packet.
+	maxRetries = 2
+)
+
+// push sends messages until one fails for good, and returns how many went.
+func (b *sendBatch) push(headers []unix.Mmsghdr) (sent int, errno unix.Errno) {
+	retries := 0
+	for sent < len(headers) {
+		n, errno := b.port.sendmmsg(headers[sent:])
+		switch {
+		case errno == 0:
+			sent += n
+			retries = 0
+		case retries < maxRetries && b.again(errno):
+			retries++
+		default:
+			return sent, errno
+		}
+	}
+	return sent, 0
+}
+
+// again prepares for sending the same message again, and reports whether that
+// makes sense.
+func (b *sendBatch) again(errno unix.Errno) bool {
+	switch errno {
+	case unix.EINTR:
+		return true
+	case unix.EAGAIN:
+		return b.pause(unix.POLLOUT, bufferWait)
+	case unix.ENOBUFS, unix.ENOMEM:
+		return b.pause(0, queueWait)
+	case unix.EBADF, unix.ENOTSOCK:
+		return false
+	}
+	// An ICMP error about an earlier packet, to any peer, is reported by the
+	// next call on the socket, which then does nothing else.
+	b.errors.drain()
+	return true
+}
+
+func (b *sendBatch) pause(events int16, timeout time.Duration) bool {
+	if b.patience == 0 {
+		return false
+	}
+	b.patience--
+	ready, ok := b.port.wait(events, timeout)
+	if ready&unix.POLLERR != 0 {
+		b.errors.drain()
+	}
+	return ok
+}
+
+// failed deals with message i, which could not be sent.
+func (b *sendBatch) failed(i int, errno unix.Errno) error {
+	m := &b.messages[i]
+	if m.count > 1 && refusesCutting(errno) {
+		return b.sendSingly(i)
+	}
+	return b.dropped(m.peer, m.count, errno)
+}
+
+// refusesCutting tells whether an error may be due to UDP_SEGMENT: EIO from a
+// route without checksum offload (before Linux 6.11) or with IPsec, EINVAL or
+// EMSGSIZE from a route with a smaller MTU, EINVAL from some drivers.
+func refusesCutting(errno unix.Errno) bool {
+	return errno == unix.EIO || errno == unix.EINVAL || errno == unix.EMSGSIZE || errno == unix.EOPNOTSUPP
+}
+
+// sendSingly sends the datagrams of message i one by one. If all go, cutting
+// was at fault, and is not tried again towards that peer for a while.
+func (b *sendBatch) sendSingly(i int) error {
+	m := &b.messages[i]
+	pieces := b.iovecs[m.iov : m.iov+m.niov]
+	h := &b.single[0].Hdr
+	*h = b.headers[i].Hdr
+	h.SetControllen(controlTOS)
+	allSent := true
+	for range m.count {
+		n, bytes := 0, 0
+		for n < len(pieces) && bytes < m.size {
+			bytes += int(pieces[n].Len)
+			n++
+		}
+		h.Iov = &pieces[0]
+		h.SetIovlen(n)
+		pieces = pieces[n:]
+		if sent, errno := b.push(b.single); sent == 0 {
+			allSent = false
+			if err := b.dropped(m.peer, 1, errno); err != nil {
+				return err
+			}
+			continue
+		}
+		m.peer.State.Tx.Count(1, bytes)
+		b.counters.out.add(1, 1)
+	}
+	if allSent {
+		m.peer.State.Unbatched.Set(1, time.Now().Add(unbatchedFor))
+	}
+	return nil
+}
+
+// dropped counts packets that could not be sent, and says so now and then. An
+// error means that the socket is of no use any more.
+func (b *sendBatch) dropped(peer *tunnel.Peer, packets int, errno unix.Errno) error {
+	why := sendFailed
+	switch errno {
+	case unix.EBADF, unix.ENOTSOCK:
+		return fmt.Errorf("send to %v: %w", peer.Endpoint, errno)
+	case unix.EAGAIN:
+		why = socketFull
+	case unix.ENOBUFS, unix.ENOMEM:
+		why = queueFull
+	case unix.EMSGSIZE:
+		why = tooBig
+	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.EHOSTDOWN, unix.ENODEV, unix.EADDRNOTAVAIL, unix.EINVAL:
+		// EINVAL is what a socket gets whose address this host has no more.
+		why = unreachable
+	case unix.EPERM:
+		why = filtered
+	}
+	b.counters.drop(why, packets)
+	b.trouble.report(why, peer, errno)
+	return nil
+}
+
+// trouble logs packets that could not be sent: one line per reason and while.
+type trouble struct {
+	log     *slog.Logger
+	reasons [numReasons]rate.Sometimes
+}
+
+const troubleInterval = time.Minute
+
+func newTrouble(log *slog.Logger) *trouble {
+	t := &trouble{log: log}
+	for i := range t.reasons {
+		t.reasons[i].Interval = troubleInterval
+	}
+	return t
+}
+
+func (t *trouble) report(why reason, peer *tunnel.Peer, errno unix.Errno) {
+	t.reasons[why].Do(func() {
+		remedy := ""
+		switch why {
+		case unreachable:
+			remedy = "look at the underlay's interface, address and routes"
+		case filtered:
+			remedy = "a firewall rule of this host refuses the tunnel's packets"
+		case socketFull, queueFull:
+			remedy = "the underlay takes packets slower than they come"
+		}
+		t.log.Warn("cannot send to a peer", "endpoint", peer.Endpoint, "subnet", peer.Subnet.IPv4, "reason", why.String(), "error", errno, "remedy", remedy)
+	})
+}
