@@ -5,10 +5,12 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/tunnel"
 )
@@ -139,5 +141,33 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 	})
 	if !errors.Is(err, context.Canceled) || called != 1 {
 		t.Errorf("%v after %d calls", err, called)
+	}
+}
+
+func TestConcerns(t *testing.T) {
+	const ( // rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
+		defaultRoute = "\x02\x00\x00\x00\xfe\x03\x00\x01\x00\x00\x00\x00"
+		otherRoute   = "\x02\x18\x00\x00\xfe\x03\x00\x01\x00\x00\x00\x00"
+	)
+	reach := Options{CanReach: netip.MustParseAddr("192.0.2.1")}
+	for _, c := range []struct {
+		name string
+		typ  uint16
+		data string
+		o    Options
+		want bool
+	}{
+		{"default route", unix.RTM_NEWROUTE, defaultRoute, Options{}, true},
+		{"default route gone", unix.RTM_DELROUTE, defaultRoute, Options{}, true},
+		{"another route", unix.RTM_NEWROUTE, otherRoute, Options{}, false},
+		{"another route with --iface-can-reach", unix.RTM_DELROUTE, otherRoute, reach, true},
+		{"route, cut short", unix.RTM_NEWROUTE, defaultRoute[:11], Options{}, false},
+		{"link", unix.RTM_NEWLINK, "", Options{}, true},
+		{"address", unix.RTM_DELADDR, "", Options{}, true},
+	} {
+		m := syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: c.typ}, Data: []byte(c.data)}
+		if got := concerns(m, c.o); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
 	}
 }

@@ -63,8 +63,8 @@ func (p *pass) addrs() {
 	}
 
 	// New addresses come before old ones go, because the kernel drops every
-	// IPv4 route of a link with its last address. But an address that only
-	// changes its length has to go first: IPv6 has no two of them on a link.
+	// IPv4 route of a link with its last address. But an IPv6 address that
+	// only changes its length has to go first: a link has it once only.
 	var stale, inTheWay []func()
 	for _, a := range list {
 		name, ok := exclusive[a.LinkIndex]
@@ -77,7 +77,7 @@ func (p *pass) addrs() {
 				return explain("remove", ignoreGone(p.kernel.AddrDel(p.links[name], &a)))
 			})
 		}
-		if sameIP(a.LinkIndex, prefix.Addr()) {
+		if prefix.Addr().Is6() && sameIP(a.LinkIndex, prefix.Addr()) {
 			inTheWay = append(inTheWay, remove)
 		} else {
 			stale = append(stale, remove)

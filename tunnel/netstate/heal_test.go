@@ -2,6 +2,7 @@ package netstate
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -98,8 +99,12 @@ func TestEventsHeal(t *testing.T) {
 		}, `object="route 10.6.0.0/16" was="should not be there"`},
 		{"our route changed", func(h *host) error {
 			return h.nl.RouteReplace(&netlink.Route{Dst: ipNet(pfx("10.5.0.0/16")), LinkIndex: h.device("flannel0").Attrs().Index,
-				Scope: netlink.SCOPE_LINK, Protocol: RouteProtocol, MTU: 1300})
+				Src: net.ParseIP("10.5.34.0"), Scope: netlink.SCOPE_LINK, Protocol: RouteProtocol, MTU: 1300})
 		}, `object="route 10.5.0.0/16 dev flannel0" was="was different"`},
+		{"a route in our name for one TOS", func(h *host) error {
+			return h.nl.RouteAdd(&netlink.Route{Dst: ipNet(pfx("10.5.0.0/16")), LinkIndex: h.device("flannel0").Attrs().Index,
+				Tos: 8, Scope: netlink.SCOPE_LINK, Protocol: RouteProtocol})
+		}, `object="route 10.5.0.0/16" was="should not be there"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHost(t, time.Hour)
@@ -114,18 +119,17 @@ func TestEventsHeal(t *testing.T) {
 	}
 }
 
-// The kernel announces no change of most parameters: the timer finds it.
+// The kernel announces no change of most parameters: the timer finds it. There
+// is no link in the state, lest an event of it comes by chance.
 func TestTimerHeals(t *testing.T) {
 	h := newHost(t, 100*time.Millisecond)
-	h.apply(udpState())
-	h.wantUDPState()
-	if err := h.ns.Sysctl("net/ipv4/conf/flannel0/rp_filter", "1"); err != nil {
+	const key = "net/ipv4/ip_forward"
+	h.apply(State{Sysctls: []Sysctl{{key, "1"}}})
+	if err := h.ns.Sysctl(key, "0"); err != nil {
 		t.Fatal(err)
 	}
-	h.wantUDPState()
-	h.want("log", func() string {
-		return fmt.Sprint(h.log.count(`object="sysctl net/ipv4/conf/flannel0/rp_filter" was="was 1"`))
-	}, "1")
+	h.want(key, func() string { return h.sysctl(key) }, "1")
+	h.want("log", func() string { return fmt.Sprint(h.log.count(`object="sysctl net/ipv4/ip_forward" was="was 0"`)) }, "1")
 }
 
 // A device that goes is waited for, in one line, and everything on it comes

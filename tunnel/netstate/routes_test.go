@@ -69,12 +69,20 @@ func TestRoutesThatAreNoLongerWantedGo(t *testing.T) {
 	h.want("addresses are left, the link is not exclusive any more", func() string { return h.addrs("flannel0") }, udpAddrs)
 }
 
-// A renumbered node: the address, and the source address of every route.
+// A renumbered node: the address, and the source address of every route. Other
+// programs' routes on the device, which the kernel drops with the last address,
+// live on.
 func TestRenumber(t *testing.T) {
 	pfx, addr := netip.MustParsePrefix, netip.MustParseAddr
 	h := newHost(t, time.Hour)
 	s := udpState()
 	h.apply(s)
+	h.addRoute("10.9.0.0/16", "flannel0", 0)
+	defer func() {
+		if got := h.routes(unix.RTPROT_STATIC); got != "10.9.0.0/16 dev flannel0" {
+			t.Errorf("the other route: %q", got)
+		}
+	}()
 	s.Addrs = []Addr{{"flannel0", pfx("10.5.99.0/32")}, {"flannel0", pfx("fd00:5:63::/128")}}
 	s.Routes[0].Src, s.Routes[2].Src = addr("10.5.99.0"), addr("fd00:5:63::")
 	h.apply(s)
@@ -201,6 +209,34 @@ func TestRouteReplacedByAnother(t *testing.T) {
 		return fmt.Sprint(h.log.count(`msg="cannot be put right now, is retried" object="route 10.5.0.0/16 dev flannel0"`))
 	}, "1")
 	if err := h.delRoute("10.5.0.0/16", 0); err != nil {
+		t.Fatal(err)
+	}
+	h.wantUDPState()
+}
+
+// Should both be there, ours is not replaced either: the kernel would replace
+// the first one.
+func TestRouteBesideAnother(t *testing.T) {
+	h := newHost(t, time.Hour)
+	h.addDevice("eth0")
+	for _, name := range []string{"eth0", "flannel0"} {
+		if err := h.nl.LinkSetUp(h.device(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.addRoute("10.5.0.0/16", "eth0", 0)
+	err := h.nl.RouteAppend(&netlink.Route{Dst: ipNet(netip.MustParsePrefix("10.5.0.0/16")), LinkIndex: h.device("flannel0").Attrs().Index,
+		Scope: netlink.SCOPE_LINK, Protocol: RouteProtocol})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Apply(udpState()); err == nil || !strings.Contains(err.Error(), "another program's route is in the way") {
+		t.Errorf("got %v", err)
+	}
+	if got := h.routes(unix.RTPROT_STATIC); got != "10.5.0.0/16 dev eth0" {
+		t.Errorf("the other route: %q", got)
+	}
+	if err := h.delRoute("10.5.0.0/16", 0); err != nil { // the first
 		t.Fatal(err)
 	}
 	h.wantUDPState()
