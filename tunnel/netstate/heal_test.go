@@ -180,7 +180,7 @@ func TestFightSlowsDown(t *testing.T) {
 		if err := h.nl.LinkSetMTU(h.device("flannel0"), 1400); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, time.Second, mtu(1472))
+		eventually(t, 5*time.Second, mtu(1472))
 	}
 	began := time.Now()
 	if err := h.nl.LinkSetMTU(h.device("flannel0"), 1400); err != nil {
@@ -192,7 +192,7 @@ func TestFightSlowsDown(t *testing.T) {
 		}
 		return ""
 	}, "link flannel0: another program keeps changing it (MTU was 1400): find and stop that program")
-	eventually(t, 2*minBackOff, mtu(1472))
+	eventually(t, 5*time.Second, mtu(1472))
 	if d := time.Since(began); d < minBackOff/2 {
 		t.Errorf("put back after %v already", d)
 	}

@@ -178,10 +178,11 @@ func (h *host) way(to string) string {
 	return l.Attrs().Name
 }
 
-// want waits up to a second for got to return want.
+// want waits for got to return want. Healing takes milliseconds; the wait is
+// for machines that have more to do.
 func (h *host) want(what string, got func() string, want string) {
 	h.t.Helper()
-	eventually(h.t, time.Second, func() error {
+	eventually(h.t, 5*time.Second, func() error {
 		if g := got(); g != want {
 			return fmt.Errorf("%s: got\n%s\nwant\n%s", what, g, want)
 		}

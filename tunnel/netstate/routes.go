@@ -19,24 +19,17 @@ func (p *pass) routes() {
 		return
 	}
 	own := make(map[routeKey][]netlink.Route, len(list))
-	var stale []netlink.Route
 	for _, r := range list {
-		if r.Tos != 0 {
-			stale = append(stale, r) // a key of its own that no Route has
-			continue
-		}
-		k := keyOf(r)
-		own[k] = append(own[k], r)
+		own[keyOf(r)] = append(own[keyOf(r)], r)
 	}
 	for _, r := range p.want.Routes {
 		p.route(r, own[r.key()])
 		delete(own, r.key())
 	}
-	for _, routes := range own {
-		stale = append(stale, routes...)
-	}
-	for _, r := range stale {
-		p.removeRoute(r)
+	for _, stale := range own {
+		for _, r := range stale {
+			p.removeRoute(r)
+		}
 	}
 }
 
@@ -114,7 +107,7 @@ func keyOf(r netlink.Route) routeKey { return routeKey{prefixOf(r.Dst), r.Priori
 // such as lo as the link of an IPv6 unreachable route.
 func sameRoute(have, want netlink.Route) bool {
 	switch {
-	case have.Type != want.Type, have.MTU != want.MTU, len(have.MultiPath) > 0, have.Encap != nil, have.Via != nil:
+	case have.Type != want.Type, have.Tos != 0, have.MTU != want.MTU, len(have.MultiPath) > 0, have.Encap != nil, have.Via != nil:
 		return false
 	case want.Type != unix.RTN_UNICAST:
 		return true
