@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/weftnet/weft/daemon/options"
+	"github.com/weftnet/weft/daemon/table"
 )
 
 // Exit statuses of subcommands. `weftd status` has its own.
@@ -20,8 +21,12 @@ const (
 
 // fail reports an error the one time it is reported.
 func fail(stderr io.Writer, status int, err error) int {
-	fmt.Fprintf(stderr, "weftd: %v\n", err)
+	fmt.Fprintf(stderr, "weftd: %s\n", table.Clean(err.Error()))
 	return status
+}
+
+func warn(stderr io.Writer, text string) {
+	fmt.Fprintf(stderr, "weftd: warning: %s\n", table.Clean(text))
 }
 
 // parse reads a subcommand's command line, which must have from min to max

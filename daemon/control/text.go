@@ -8,11 +8,11 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/weftnet/weft/daemon/table"
 	"github.com/weftnet/weft/tunnel"
 )
 
@@ -39,7 +39,7 @@ func (s *Status) writeProblems(b *strings.Builder) {
 	}
 	b.WriteString("NOT READY\n")
 	for _, reason := range s.NotReady {
-		row(b, "  "+reason)
+		fmt.Fprintf(b, "  %s\n", table.Clean(reason))
 	}
 	b.WriteString("\n")
 }
@@ -49,15 +49,15 @@ func (s *Status) writeNode(b *strings.Builder, now time.Time) {
 	if !s.Ready {
 		state = "not ready"
 	}
-	t := newTable(b)
-	row(t, "weftd", fmt.Sprintf("%s: %s, pid %d, up %s", s.Version, state, s.PID, span(now.Sub(s.Started))))
-	row(t, "node", fmt.Sprintf("%s, ID %s", s.Node.Hostname, cmp.Or(s.Node.ID, "not known yet")))
-	row(t, "network", s.Network.String())
-	row(t, "lease", s.Lease.Text(now))
-	row(t, "underlay", s.Underlay.String())
-	row(t, "etcd", s.Etcd.text(now))
-	row(t, "firewall", s.Firewall.String())
-	row(t, "backend", backendText(s.Backend))
+	t := table.New(b)
+	t.Row("weftd", fmt.Sprintf("%s: %s, pid %d, up %s", s.Version, state, s.PID, span(now.Sub(s.Started))))
+	t.Row("node", fmt.Sprintf("%s, ID %s", s.Node.Hostname, cmp.Or(s.Node.ID, "not known yet")))
+	t.Row("network", s.Network.String())
+	t.Row("lease", s.Lease.Text(now))
+	t.Row("underlay", s.Underlay.String())
+	t.Row("etcd", s.Etcd.text(now))
+	t.Row("firewall", s.Firewall.String())
+	t.Row("backend", backendText(s.Backend))
 	t.Flush()
 }
 
@@ -153,14 +153,13 @@ func writeCapabilities(b *strings.Builder, capabilities []tunnel.Capability) {
 		return
 	}
 	b.WriteString("\n")
-	t := newTable(b)
-	fmt.Fprintln(t, "CAPABILITY\tIN FORCE\tWHY")
+	t := table.New(b, "CAPABILITY", "IN FORCE", "WHY")
 	for _, c := range capabilities {
 		on := "yes"
 		if !c.On {
 			on = "no"
 		}
-		row(t, c.Name, on, c.Why)
+		t.Row(c.Name, on, c.Why)
 	}
 	t.Flush()
 }
@@ -170,8 +169,7 @@ func writePeers(b *strings.Builder, peers []tunnel.PeerStatus) {
 		return
 	}
 	b.WriteString("\n")
-	t := newTable(b)
-	fmt.Fprintln(t, "PEER SUBNET\tNODE\tENDPOINT\tPATH\tMTU\tSENT\tRECEIVED\tNOTES")
+	t := table.New(b, "PEER SUBNET", "NODE", "ENDPOINT", "PATH", "MTU", "SENT", "RECEIVED", "NOTES")
 	for _, p := range peers {
 		subnet := p.Subnet
 		if p.SubnetV6 != "" {
@@ -181,7 +179,7 @@ func writePeers(b *strings.Builder, peers []tunnel.PeerStatus) {
 		if p.PathMTU > 0 {
 			mtu = fmt.Sprint(p.PathMTU)
 		}
-		row(t, subnet, shortID(p.NodeID), p.Endpoint, p.Path, mtu,
+		t.Row(subnet, shortID(p.NodeID), p.Endpoint, p.Path, mtu,
 			humanize.IBytes(p.TxBytes), humanize.IBytes(p.RxBytes), strings.Join(p.Notes, "; "))
 	}
 	t.Flush()
@@ -192,10 +190,9 @@ func writeSkipped(b *strings.Builder, skipped []tunnel.SkippedPeer) {
 		return
 	}
 	b.WriteString("\n")
-	t := newTable(b)
-	fmt.Fprintln(t, "SKIPPED PEER\tWHY")
+	t := table.New(b, "SKIPPED PEER", "WHY")
 	for _, s := range skipped {
-		row(t, s.Subnet, s.Why)
+		t.Row(s.Subnet, s.Why)
 	}
 	t.Flush()
 }
@@ -209,10 +206,9 @@ func writeDrops(b *strings.Builder, drops map[string]uint64) {
 	}
 	slices.SortStableFunc(reasons, func(x, y string) int { return cmp.Compare(drops[y], drops[x]) })
 	b.WriteString("\n")
-	t := newTable(b)
-	fmt.Fprintln(t, "PACKETS DROPPED\tREASON")
+	t := table.New(b, "PACKETS DROPPED", "REASON")
 	for _, r := range reasons {
-		row(t, fmt.Sprint(drops[r]), r)
+		t.Row(fmt.Sprint(drops[r]), r)
 	}
 	t.Flush()
 }
@@ -222,38 +218,11 @@ func writeBadEntries(b *strings.Builder, entries []BadEntry) {
 		return
 	}
 	b.WriteString("\n")
-	t := newTable(b)
-	fmt.Fprintln(t, "BAD KEY IN ETCD\tREVISION\tWHAT IS WRONG")
+	t := table.New(b, "BAD KEY IN ETCD", "REVISION", "WHAT IS WRONG")
 	for _, e := range entries {
-		row(t, e.Key, fmt.Sprint(e.Revision), e.Error)
+		t.Row(e.Key, fmt.Sprint(e.Revision), e.Error)
 	}
 	t.Flush()
-}
-
-func newTable(w io.Writer) *tabwriter.Writer {
-	return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-}
-
-// row writes one line of cells. Their texts come from other nodes too: they
-// must not begin a line or a cell of their own, nor send the terminal a
-// command.
-func row(w io.Writer, cells ...string) {
-	for len(cells) > 1 && cells[len(cells)-1] == "" {
-		cells = cells[:len(cells)-1]
-	}
-	clean := make([]string, len(cells))
-	for i, c := range cells {
-		clean[i] = strings.Map(printable, c)
-	}
-	fmt.Fprintln(w, strings.Join(clean, "\t"))
-}
-
-// printable turns control characters (of ASCII and Latin-1) into spaces.
-func printable(r rune) rune {
-	if r < ' ' || r >= 0x7f && r < 0xa0 {
-		return ' '
-	}
-	return r
 }
 
 func prefixes(p ...netip.Prefix) string {
