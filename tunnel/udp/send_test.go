@@ -1,0 +1,195 @@
+package udp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/subnet"
+	"github.com/weftnet/weft/tunnel"
+	"github.com/weftnet/weft/tunnel/packet"
+)
+
+func newMemTableWithoutLease(m *memNode) *tunnel.Table {
+	self := tunnel.Self{Network: testNetwork, IPv4: true}
+	return tunnel.NewTable(self, []subnet.Lease{testLease(2, setup{})}, m.table.Load())
+}
+
+func TestRoute(t *testing.T) {
+	short := make([]byte, packet.VnetHdrLen+12)
+	for _, c := range []struct {
+		name  string
+		input []byte
+		sent  int
+		drops map[string]uint64
+		icmp  bool // the sender is told
+	}{
+		{"to a peer", plain(udp4(inside, outside, nil)), 1, nil, false},
+		{"to nobody", plain(udp4(inside, "10.5.77.1", nil)), 0, map[string]uint64{"tx_no_peer": 1}, true},
+		{"to ourselves", plain(udp4(inside, "10.5.1.77", nil)), 0, map[string]uint64{"tx_no_peer": 1}, true},
+		{"to a group", plain(udp4(inside, "224.0.0.251", nil)), 0, map[string]uint64{"tx_not_unicast": 1}, false},
+		{"foreign source", plain(udp4("192.0.2.1", outside, nil)), 0, map[string]uint64{"tx_foreign_source": 1}, false},
+		{"cut short", short, 0, map[string]uint64{"tx_bad_ip_version": 1}, false},
+		{"no vnet header", short[:9], 0, map[string]uint64{"tx_truncated": 1}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMemNode(t, 1)
+			m.send(t, c.input)
+			if len(m.socket.sent) != c.sent || fmt.Sprint(m.drops()) != fmt.Sprint(c.drops) {
+				t.Errorf("%d sent, want %d; drops %v, want %v", len(m.socket.sent), c.sent, m.drops(), c.drops)
+			}
+			written := m.tun.take()
+			if !c.icmp {
+				if len(written) != 0 {
+					t.Errorf("written to the TUN: %x", written)
+				}
+				return
+			}
+			if len(written) != 1 {
+				t.Fatalf("%d packets written to the TUN", len(written))
+			}
+			b := written[0][packet.VnetHdrLen:]
+			if !bytes.Equal(written[0][:packet.VnetHdrLen], make([]byte, packet.VnetHdrLen)) || b[9] != packet.ProtoICMP || b[20] != 3 || b[21] != 0 {
+				t.Errorf("not a net unreachable: %x", written[0])
+			}
+			if from := addr("10.5.1.0").As4(); [4]byte(b[12:16]) != from {
+				t.Errorf("it comes from %v", b[12:16])
+			}
+		})
+	}
+}
+
+// A flannel peer takes any source, but neither congestion marks nor IPv6.
+func TestSendToFlannel(t *testing.T) {
+	m := newMemNode(t, 1)
+	m.setPeers(1, testLease(2, setup{flannel: true}))
+	marked := udp4(inside, outside, nil)
+	marked[1] = packet.ECT0 | 0x28
+	fixIPv4(marked)
+	m.send(t, plain(marked), plain(udp4("192.0.2.1", outside, nil)))
+	if len(m.socket.sent) != 1 || m.socket.sent[0].tos != 0 || m.socket.sent[0].datagram != 2 {
+		t.Errorf("sent %+v, drops %v", m.socket.sent, m.drops())
+	}
+	if !bytes.Equal(m.socket.sent[0].payload[:28], marked) {
+		t.Error("the inner packet was changed")
+	}
+}
+
+func TestECNOutside(t *testing.T) {
+	m := newMemNode(t, 1)
+	b := udp4(inside, outside, nil)
+	b[1] = packet.CE | 0xb8 // expedited forwarding
+	fixIPv4(b)
+	m.send(t, plain(b))
+	if len(m.socket.sent) != 1 || m.socket.sent[0].tos != packet.CE {
+		t.Errorf("sent %+v, want a TOS of %d", m.socket.sent, packet.CE)
+	}
+}
+
+func TestTooBig(t *testing.T) {
+	df := func(b []byte) []byte {
+		b[packet.VnetHdrLen+6] |= 0x40
+		fixIPv4(b[packet.VnetHdrLen:])
+		return b
+	}
+	for _, c := range []struct {
+		name  string
+		path  int // learned path MTU, 0: none; the underlay's is 1500
+		input []byte
+		sent  []string
+		mtu   int // in an ICMP error, 0: none
+		drops uint64
+	}{
+		{"fits exactly", 0, df(plain(udp4(inside, outside, make([]byte, 1444)))), []string{"1x0=1472"}, 0, 0},
+		{"one byte more", 0, df(plain(udp4(inside, outside, make([]byte, 1445)))), nil, 1472, 1},
+		{"one byte more without DF", 0, plain(udp4(inside, outside, make([]byte, 1445))), []string{"2x1468=1493"}, 0, 0},
+		{"fits the path exactly", 1300, df(plain(udp4(inside, outside, make([]byte, 1244)))), []string{"1x0=1272"}, 0, 0},
+		{"one byte more than the path", 1300, df(plain(udp4(inside, outside, make([]byte, 1245)))), nil, 1272, 1},
+		{"a superpacket", 1300, df(superUDP(inside, outside, 5, 1300)), nil, 1272, 5},
+		{"a superpacket without DF", 1300, superUDP(inside, outside, 2, 1300), []string{"2x1268=1348", "2x1268=1348"}, 0, 0},
+		{"a path longer than the underlay", 9000, df(plain(udp4(inside, outside, make([]byte, 1445)))), nil, 1472, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMemNode(t, 1)
+			if c.path != 0 {
+				m.peer().State.PathMTU.Set(c.path, time.Now().Add(time.Hour))
+			}
+			m.send(t, c.input)
+			if got := shapes(m.socket.sent); !slices.Equal(got, c.sent) {
+				t.Errorf("sent %v, want %v", got, c.sent)
+			}
+			if got := m.drops()["tx_too_big"]; got != c.drops {
+				t.Errorf("%d drops, want %d", got, c.drops)
+			}
+			written := m.tun.take()
+			if c.mtu == 0 {
+				if len(written) != 0 {
+					t.Errorf("written to the TUN: %x", written)
+				}
+				return
+			}
+			if len(written) != 1 {
+				t.Fatalf("%d packets written to the TUN", len(written))
+			}
+			if b := written[0][packet.VnetHdrLen:]; b[20] != 3 || b[21] != 4 || int(binary.BigEndian.Uint16(b[26:])) != c.mtu {
+				t.Errorf("not a fragmentation needed with MTU %d: %x", c.mtu, b)
+			}
+		})
+	}
+}
+
+// ICMP errors are limited in number, however many packets they are about.
+func TestICMPIsLimited(t *testing.T) {
+	m := newMemNode(t, 1)
+	m.send(t, repeated(plain(udp4(inside, "10.5.77.1", nil)), 1000)...)
+	if n := len(m.tun.take()); n < icmpBurst || n > icmpBurst+icmpRate {
+		t.Errorf("%d ICMP errors about 1000 packets at once", n)
+	}
+	if got := m.drops()["tx_no_peer"]; got != 1000 {
+		t.Errorf("%d drops counted", got)
+	}
+}
+
+func TestErrorQueue(t *testing.T) {
+	const hour = time.Hour
+	for _, c := range []struct {
+		name    string
+		known   int
+		errs    []unix.SockExtendedErr
+		path    int
+		refused uint64
+	}{
+		{"fragmentation needed", 0, []unix.SockExtendedErr{{Errno: uint32(unix.EMSGSIZE), Origin: unix.SO_EE_ORIGIN_ICMP, Type: 3, Code: 4, Info: 1300}}, 1300, 0},
+		{"of this host", 0, []unix.SockExtendedErr{{Errno: uint32(unix.EMSGSIZE), Origin: unix.SO_EE_ORIGIN_LOCAL, Info: 1400}}, 1400, 0},
+		{"lower still", 1400, []unix.SockExtendedErr{{Errno: uint32(unix.EMSGSIZE), Info: 1300}}, 1300, 0},
+		{"not higher", 1300, []unix.SockExtendedErr{{Errno: uint32(unix.EMSGSIZE), Info: 1400}}, 1300, 0},
+		{"not above the underlay's", 0, []unix.SockExtendedErr{{Errno: uint32(unix.EMSGSIZE), Info: 1500}}, 0, 0},
+		{"absurdly low", 0, []unix.SockExtendedErr{{Errno: uint32(unix.EMSGSIZE), Info: 68}}, minPathMTUIPv4, 0},
+		{"absurdly high", 0, []unix.SockExtendedErr{{Errno: uint32(unix.EMSGSIZE), Info: 1 << 31}}, 0, 0},
+		{"port unreachable, twice", 0, []unix.SockExtendedErr{{Errno: uint32(unix.ECONNREFUSED)}, {Errno: uint32(unix.ECONNREFUSED)}}, 0, 2},
+		{"another", 0, []unix.SockExtendedErr{{Errno: uint32(unix.EHOSTUNREACH)}}, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMemNode(t, 1)
+			if c.known != 0 {
+				m.peer().State.PathMTU.Set(c.known, time.Now().Add(hour))
+			}
+			m.socket.errs, m.socket.errTo = c.errs, outer(2, false)
+			m.receiver.errors.drain()
+			if got := m.peer().State.PathMTU.Get(); got != c.path {
+				t.Errorf("path MTU is %d, want %d", got, c.path)
+			}
+			if got := m.peer().State.Refused.Load(); got != c.refused {
+				t.Errorf("refused %d times, want %d", got, c.refused)
+			}
+			// About an address that is no peer's.
+			m.socket.errs, m.socket.errTo = c.errs, addr("192.0.2.99")
+			m.receiver.errors.drain()
+		})
+	}
+}
