@@ -41,7 +41,7 @@ func TestECNDecap(t *testing.T) {
 func TestSetTOS(t *testing.T) {
 	for from := 0; from < 256; from += 5 {
 		for to := range 256 {
-			v4 := spec{tos: uint8(from), id: uint16(from * 331), payload: []byte("x")}
+			v4 := spec{tos: uint8(from), id: uint16(from*331 + to*257), payload: []byte("x")}
 			p := v4.build()
 			SetTOS(p, uint8(to))
 			v4.tos = uint8(to)

@@ -128,6 +128,7 @@ func FuzzFragment(f *testing.F) {
 	f.Add(spec{udp: true, payload: bytesOf(300)}.build(), 100)
 	f.Add(spec{ipOptions: []byte{0x94, 4, 0, 0, 7, 3, 4, 1}, payload: bytesOf(300)}.build(), 68)
 	f.Fuzz(func(t *testing.T, pkt []byte, mtu int) {
+		pkt = withLength(pkt)
 		var info Info
 		if len(pkt) > 9000 || info.Parse(pkt) != OK {
 			return

@@ -94,11 +94,13 @@ func TestJoiningTimestampsDiffer(t *testing.T) {
 func TestNothingJoinsAfter(t *testing.T) {
 	for _, flags := range []uint8{tcpPSH, tcpFIN, tcpSYN, tcpRST, tcpURG, tcpCWR} {
 		first := spec{flags: tcpACK | flags, payload: bytesOf(100)}.build()
-		second := spec{seq: 100, id: 1, payload: bytesOf(100)}.build()
-		c := coalescer()
-		addAll(t, c, first, second)
-		if got := sizes(takeAll(t, c)); !slices.Equal(got, []int{1, 1}) {
-			t.Errorf("flags %#02x: runs of %v packets", flags, got)
+		for _, secondFlags := range []uint8{0, flags} {
+			second := spec{seq: 100, id: 1, flags: tcpACK | secondFlags, payload: bytesOf(100)}.build()
+			c := coalescer()
+			addAll(t, c, first, second)
+			if got := sizes(takeAll(t, c)); !slices.Equal(got, []int{1, 1}) {
+				t.Errorf("flags %#02x, then %#02x: runs of %v packets", flags, secondFlags, got)
+			}
 		}
 	}
 }
@@ -116,6 +118,7 @@ func TestIdentification(t *testing.T) {
 		{false, []uint16{0, 0, 0}, []int{1, 1, 1}},
 		{true, []uint16{5, 5, 6}, []int{2, 1}},
 		{true, []uint16{5, 6, 6}, []int{2, 1}},
+		{true, []uint16{5, 6, 5}, []int{2, 1}},
 		{true, []uint16{5, 7, 9}, []int{1, 1, 1}},
 		{true, []uint16{5, 4, 3}, []int{1, 1, 1}},
 	} {
@@ -158,6 +161,23 @@ func TestWrongChecksumsStayAlone(t *testing.T) {
 	addAll(t, c, pkts...)
 	if got := sizes(takeAll(t, c)); !slices.Equal(got, []int{1, 1, 1}) {
 		t.Errorf("IPv4 header checksum: runs of %v packets", got)
+	}
+}
+
+// A checksum of 0 means none, also where 0 would be right: cut out of a
+// superpacket, the datagram would come with 0xffff.
+func TestUDPWithoutChecksumStaysAlone(t *testing.T) {
+	s := spec{udp: true, df: true, payload: make([]byte, 100)}
+	copy(s.payload, s.build()[26:28]) // the checksum of the rest
+	p := s.build()
+	if binary.BigEndian.Uint16(p[26:]) != 0xffff {
+		t.Fatalf("checksum % x", p[26:28])
+	}
+	p[26], p[27] = 0, 0
+	c := coalescer()
+	addAll(t, c, p, p, p)
+	if got := sizes(takeAll(t, c)); !slices.Equal(got, []int{1, 1, 1}) {
+		t.Errorf("runs of %v packets", got)
 	}
 }
 

@@ -166,8 +166,9 @@ func FuzzICMP(f *testing.F) {
 	f.Add(asICMP(v6spec(spec{payload: bytesOf(10)}).build(), 128), 1280)
 	buf := make([]byte, MaxICMPError)
 	f.Fuzz(func(t *testing.T, orig []byte, mtu int) {
+		orig = withLength(orig)
 		var info Info
-		if info.Parse(orig) != OK {
+		if len(orig) > 9000 || info.Parse(orig) != OK {
 			return
 		}
 		from, most := tunnel4, 576

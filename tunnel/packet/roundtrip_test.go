@@ -245,6 +245,7 @@ func FuzzCoalesceRaw(f *testing.F) {
 	pkts = flow(spec{udp: true, src: "fd00::1", dst: "fd00::2"}, 2)
 	f.Add(pkts[0], pkts[1])
 	f.Fuzz(func(t *testing.T, a, b []byte) {
+		a, b = withLength(a), withLength(b)
 		var info Info
 		if info.Parse(a) != OK || info.Parse(b) != OK {
 			return
