@@ -24,6 +24,7 @@ func TestEnableForwarding(t *testing.T) {
 	must(t, host.Bridge("br0", 1500, "eth2")) // the host's uplink is a port of it
 	must(t, host.AddAddr("br0", netip.MustParsePrefix("2001:db8:2::2/64")))
 	must(t, host.Sysctl("net/ipv6/conf/eth1/accept_ra", "0"))
+	must(t, host.Sysctl("net/ipv4/ip_forward", "0")) // inherited from the machine's
 	must(t, host.Sysctl("net/ipv6/conf/all/forwarding", "0"))
 	must(t, host.Do(func() error { // as if br0 had heard a router
 		br0, err := netlink.LinkByName("br0")

@@ -138,7 +138,7 @@ func TestDockerStartsLater(t *testing.T) {
 		n.run(t, fw, 50*time.Millisecond)
 		dockerForward(t, n, mode)
 		eventually(t, "container reaches remote", func() bool {
-			_, err := sourceSeenVia(n.container, netip.Addr{}, n.remote, v4.remote, 100*time.Millisecond)
+			_, err := sourceSeenWithin(n.container, netip.Addr{}, n.remote, v4.remote, 100*time.Millisecond)
 			return err == nil
 		})
 		eventually(t, "jump at the head of DOCKER-USER", func() bool {

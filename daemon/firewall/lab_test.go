@@ -77,6 +77,9 @@ func newNode(t *testing.T) *node {
 	}
 	for _, ns := range []*lab.Namespace{n.host, n.container, n.outside, n.remote} {
 		must(t, ns.Sysctl("net/ipv6/conf/default/accept_dad", "0")) // usable at once
+		for _, which := range []string{"all", "default"} { // inherited from the machine's
+			must(t, ns.Sysctl("net/ipv4/conf/"+which+"/rp_filter", "0"))
+		}
 	}
 	must(t, lab.Veth(lab.End{In: n.container, Device: "eth0"}, lab.End{In: n.host, Device: "veth0"}, bridgeMTU))
 	must(t, lab.Veth(lab.End{In: n.host, Device: "eth0"}, lab.End{In: n.outside, Device: "eth0"}, bridgeMTU))
@@ -160,12 +163,12 @@ func (n *node) apply(t *testing.T, fw *Firewall, cfg Config) {
 // sourceSeen sends a datagram between namespaces and returns the source
 // address that the receiver saw. From is the sender's address, zero for any.
 func sourceSeen(sender *lab.Namespace, from netip.Addr, receiver *lab.Namespace, to netip.Addr) (netip.Addr, error) {
-	return sourceSeenVia(sender, from, receiver, to, 5*time.Second)
+	return sourceSeenWithin(sender, from, receiver, to, 5*time.Second)
 }
 
 var errNotReceived = errors.New("not received")
 
-func sourceSeenVia(sender *lab.Namespace, from netip.Addr, receiver *lab.Namespace, to netip.Addr, wait time.Duration) (netip.Addr, error) {
+func sourceSeenWithin(sender *lab.Namespace, from netip.Addr, receiver *lab.Namespace, to netip.Addr, wait time.Duration) (netip.Addr, error) {
 	var server *net.UDPConn
 	err := receiver.Do(func() (err error) {
 		server, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, 0)))
@@ -214,13 +217,11 @@ func wantSource(t *testing.T, what string, sender *lab.Namespace, from netip.Add
 // wantDropped fails the test if a datagram arrives.
 func wantDropped(t *testing.T, what string, sender *lab.Namespace, receiver *lab.Namespace, to netip.Addr) {
 	t.Helper()
-	got, err := sourceSeenVia(sender, netip.Addr{}, receiver, to, 200*time.Millisecond)
+	got, err := sourceSeenWithin(sender, netip.Addr{}, receiver, to, 200*time.Millisecond)
 	if !errors.Is(err, errNotReceived) {
 		t.Errorf("%s: received from %v (%v), want it dropped", what, got, err)
 	}
 }
-
-var errNeverThere = errors.New("did not happen")
 
 // eventually waits for a condition.
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -230,7 +231,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 			return
 		}
 	}
-	t.Fatalf("%s: %v", what, errNeverThere)
+	t.Fatalf("%s: did not happen", what)
 }
 
 // modes runs a test in each mode, each in its own lab.
@@ -259,8 +260,8 @@ func requireLegacy(t *testing.T) {
 	must(t, err)
 }
 
-// ipt returns the command of one family that shows a mode's host rules; in
-// nftables mode the rules of others (Docker's) are iptables-nft's.
+// command names the iptables command of one family whose rules a mode's test
+// deals with; in nftables mode the rules of others (Docker's) are iptables-nft's.
 func (m Mode) command(a addrs) string {
 	name := strings.TrimPrefix(string(m), "ip")
 	if m == ModeNFTables {

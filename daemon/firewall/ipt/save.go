@@ -1,6 +1,7 @@
 package ipt
 
 import (
+	"iter"
 	"strings"
 
 	"github.com/weftnet/weft/daemon/firewall/rule"
@@ -65,13 +66,43 @@ func (t *table) jumpsTo(chain string) []jump {
 // target returns what a rule jumps or goes to: a chain, a verdict or a target
 // extension.
 func target(spec string) string {
-	fields := strings.Fields(spec)
-	for i, f := range fields[:max(len(fields)-1, 0)] {
-		if f == "-j" || f == "-g" {
-			return fields[i+1]
+	leads := false
+	for word := range words(spec) {
+		if leads {
+			return word
 		}
+		leads = word == "-j" || word == "-g"
 	}
 	return ""
+}
+
+// words splits a rule as iptables-save prints it. An argument with blanks, a
+// comment for instance, is in double quotes, with backslashes before quotes
+// inside it; such a word is yielded with its quotes.
+func words(spec string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		start, quoted := -1, false
+		for i := 0; i < len(spec); i++ {
+			switch c := spec[i]; {
+			case quoted && c == '\\':
+				i++
+			case c == ' ' && !quoted:
+				if start >= 0 && !yield(spec[start:i]) {
+					return
+				}
+				start = -1
+				continue
+			case c == '"':
+				quoted = !quoted
+			}
+			if start < 0 {
+				start = i
+			}
+		}
+		if start >= 0 {
+			yield(spec[start:])
+		}
+	}
 }
 
 func (t *table) has(chain string) bool {

@@ -85,7 +85,10 @@ func TestTarget(t *testing.T) {
 		"-s 10.0.0.0/8 -j DROP":    "DROP",
 		"-g CHAIN":                 "CHAIN",
 		"-m comment --comment -j ": "",
-		"-p tcp -j REJECT --reject-with tcp-reset": "REJECT",
+		`-m comment --comment "say -j DROP" -j LOG`:          "LOG",
+		`-m comment --comment "say \" -j DROP \"" -j ACCEPT`: "ACCEPT",
+		`-m comment --comment "open -j DROP`:                 "",
+		"-p tcp -j REJECT --reject-with tcp-reset":           "REJECT",
 	} {
 		if got := target(spec); got != want {
 			t.Errorf("target(%q) = %q, want %q", spec, got, want)
