@@ -77,7 +77,7 @@ func newNode(t *testing.T) *node {
 	}
 	for _, ns := range []*lab.Namespace{n.host, n.container, n.outside, n.remote} {
 		must(t, ns.Sysctl("net/ipv6/conf/default/accept_dad", "0")) // usable at once
-		for _, which := range []string{"all", "default"} { // inherited from the machine's
+		for _, which := range []string{"all", "default"} {          // inherited from the machine's
 			must(t, ns.Sysctl("net/ipv4/conf/"+which+"/rp_filter", "0"))
 		}
 	}
