@@ -119,9 +119,14 @@ func TestRemovedRulesComeBackByEvent(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan error, 1)
 			go func() { done <- n.host.Do(func() error { return fw.Run(ctx, time.Hour) }) }()
-			// Run may not listen yet: repeat the damage until it is noticed.
+			// Run may not listen yet: repeat the damage until it is noticed, but
+			// leave it time to finish what it started.
+			var damaged time.Time
 			eventually(t, "rules back", func() bool {
-				n.sh(t, "nft flush ruleset")
+				if time.Since(damaged) > 4*settle {
+					n.sh(t, "nft flush ruleset")
+					damaged = time.Now()
+				}
 				return fw.Status().Restored > 0
 			})
 			cancel()
