@@ -55,9 +55,11 @@ type Options struct {
 type Firewall string
 
 const (
-	FirewallAuto     Firewall = "auto"
-	FirewallIPTables Firewall = "iptables"
-	FirewallNFTables Firewall = "nftables"
+	FirewallAuto           Firewall = "auto"
+	FirewallIPTables       Firewall = "iptables"
+	FirewallIPTablesNFT    Firewall = "iptables-nft"
+	FirewallIPTablesLegacy Firewall = "iptables-legacy"
+	FirewallNFTables       Firewall = "nftables"
 )
 
 // LogFormat is the form of log lines.
