@@ -122,7 +122,7 @@ func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
 	if b.net, err = netstate.New(b.log); err != nil {
 		return err
 	}
-	if err := b.net.Apply(networkState(b.cfg.Device, b.mtu, b.cfg.Network, own.Subnet)); err != nil {
+	if err := b.net.Apply(b.cfg.networkState(b.mtu, own.Subnet)); err != nil {
 		return err
 	}
 	b.caps.probeWrites(newPort(b.tun.queues[0], b.stop.fd), b.cfg.Network.IPv6.IsValid())
@@ -215,7 +215,7 @@ func (b *Backend) SetOwn(own subnet.Lease) error {
 	if own.Subnet == (subnet.Subnet{}) {
 		return nil
 	}
-	if err := b.net.Apply(networkState(b.cfg.Device, b.mtu, b.cfg.Network, own.Subnet)); err != nil {
+	if err := b.net.Apply(b.cfg.networkState(b.mtu, own.Subnet)); err != nil {
 		return fmt.Errorf("set the tunnel address and routes: %w", err)
 	}
 	return nil

@@ -37,6 +37,10 @@ type Config struct {
 	Device   string          // name of the TUN; "" is DefaultDevice
 	Log      *slog.Logger
 
+	// Blackhole drops packets for this node's own subnet while no bridge has
+	// it, rather than sending them into the tunnel (--ip-blackhole-route).
+	Blackhole bool
+
 	// Disable lists capabilities that are not used even where the kernel has
 	// them, for tests and for kernels known to be faulty.
 	Disable []Feature

@@ -5,7 +5,6 @@ import (
 	"os"
 
 	"github.com/weftnet/weft/subnet"
-	"github.com/weftnet/weft/tunnel"
 	"github.com/weftnet/weft/tunnel/netstate"
 )
 
@@ -16,7 +15,8 @@ const txQueueLen = 500
 
 // networkState is what the kernel must hold for packets to come to the device:
 // the device itself, the tunnel addresses, the routes of the network.
-func networkState(device string, mtu int, network tunnel.Network, own subnet.Subnet) netstate.State {
+func (c *Config) networkState(mtu int, own subnet.Subnet) netstate.State {
+	device, network := c.Device, c.Network
 	s := netstate.State{
 		Links: []netstate.Link{{Name: device, MTU: mtu, TxQueueLen: txQueueLen, Up: true, Exclusive: true}},
 		Sysctls: []netstate.Sysctl{
@@ -48,6 +48,11 @@ func networkState(device string, mtu int, network tunnel.Network, own subnet.Sub
 			address := f.own.Addr() // the subnet's network address
 			toDevice.Src = address
 			s.Addrs = append(s.Addrs, netstate.Addr{Link: device, Prefix: netip.PrefixFrom(address, address.BitLen())})
+			if c.Blackhole {
+				// The bridge with the same prefix has a metric of 0 (IPv6: 256)
+				// and wins while it is there.
+				s.Routes = append(s.Routes, netstate.Route{Dst: f.own, Type: netstate.Blackhole, Metric: netstate.LastMetric})
+			}
 		}
 		s.Routes = append(s.Routes, toDevice,
 			// When the device is gone, nothing leaks to the default route.

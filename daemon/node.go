@@ -1,0 +1,329 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weftnet/weft/daemon/firewall"
+	"github.com/weftnet/weft/daemon/health"
+	"github.com/weftnet/weft/daemon/options"
+	"github.com/weftnet/weft/daemon/underlay"
+	"github.com/weftnet/weft/subnet"
+	"github.com/weftnet/weft/subnet/envfile"
+	"github.com/weftnet/weft/subnet/etcd"
+	"github.com/weftnet/weft/tunnel"
+)
+
+// node joins what knows nothing of each other: the lease manager, the backend,
+// and the firewall. One goroutine, run, owns all of it; what others may see
+// stands on the board.
+type node struct {
+	o        *options.Options
+	log      *slog.Logger
+	self     identity
+	board    *board
+	notifier *health.Notifier
+	registry *etcd.Registry
+	renewals chan renewal
+
+	cfg      *subnet.Config
+	network  tunnel.Network
+	rawCfg   []byte
+	under    tunnel.Underlay
+	manager  *subnet.Manager
+	firewall *firewall.Firewall // nil where none can be used
+
+	backend tunnel.Backend // nil while none is started
+	own     subnet.Lease   // what the backend was last told; zero: nothing is ours
+	retries int            // failed attempts to start a backend, in a row
+	// started says that packets were carried once: from then on nothing ends
+	// the daemon but its context, and no subnet is exchanged for another.
+	started atomic.Bool
+}
+
+// A renewal is a request of `weftd lease renew`.
+type renewal struct {
+	newSubnet bool
+	done      chan error
+}
+
+const (
+	healthInterval = 500 * time.Millisecond // well below the watchdog's 2 s
+	configInterval = 30 * time.Second
+	maxRetryDelay  = 30 * time.Second
+)
+
+// run takes the node from nothing to carrying packets, and keeps it there
+// until ctx ends.
+func (n *node) run(ctx context.Context) error {
+	if err := n.awaitConfig(ctx); err != nil {
+		return nilIfDone(ctx, err)
+	}
+	if err := n.awaitUnderlay(ctx); err != nil {
+		return nilIfDone(ctx, err)
+	}
+	backend, err := n.newBackend()
+	if err != nil {
+		return err
+	}
+
+	n.manager = subnet.NewManager(subnet.Options{
+		Registry:    n.registry,
+		Config:      n.cfg,
+		Node:        n.publicNode(),
+		Attrs:       n.attrs(backend),
+		Previous:    n.previousSubnets(),
+		MayRenumber: n.mayRenumber,
+		RenewMargin: n.o.LeaseRenewMargin,
+		Log:         n.log,
+	})
+	// The lease and the alive key outlive the backend at shutdown: as long as
+	// packets are carried, others see that this node lives.
+	managerCtx, stopManager := context.WithCancel(context.WithoutCancel(ctx))
+	var parts sync.WaitGroup
+	parts.Go(func() { n.manager.Run(managerCtx) })
+	defer func() {
+		stopManager()
+		parts.Wait()
+	}()
+	defer n.closeBackend()
+	defer n.notifier.Stopping()
+
+	watchCtx, stopWatches := context.WithCancel(ctx)
+	defer stopWatches()
+	n.firewall = n.newFirewall()
+	if n.firewall != nil {
+		parts.Go(func() { n.firewall.Run(watchCtx, n.o.FirewallInterval) })
+	}
+	parts.Go(func() { n.notifier.Watchdog(watchCtx, n.board.health) })
+	underlays := make(chan underlayChange)
+	parts.Go(func() { n.watchUnderlay(watchCtx, underlays) })
+	configs := make(chan []byte)
+	parts.Go(func() { n.watchConfig(watchCtx, configs) })
+
+	return n.loop(ctx, underlays, configs)
+}
+
+// loop waits for the next thing to happen and answers it. Every case leaves
+// the node as it should be for what is known then, so that their order does
+// not matter.
+func (n *node) loop(ctx context.Context, underlays <-chan underlayChange, configs <-chan []byte) error {
+	healthTick := time.NewTicker(healthInterval)
+	defer healthTick.Stop()
+	retry := time.NewTimer(0)
+	retry.Stop()
+	defer retry.Stop()
+
+	for {
+		var failed <-chan error // of the backend that runs now, if one does
+		if n.backend != nil {
+			failed = n.backend.Failed()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.manager.Changed():
+			n.board.setLease(n.manager.View())
+		case change := <-underlays:
+			n.changeUnderlay(change)
+		case err := <-failed:
+			n.log.Error("backend failed, starting it again", "error", err)
+			n.closeBackend()
+		case raw := <-configs:
+			n.compareConfig(raw)
+		case r := <-n.renewals:
+			go func() { r.done <- n.manager.Renew(ctx, r.newSubnet) }()
+		case <-healthTick.C:
+			n.observe()
+			continue
+		case <-retry.C:
+		}
+		if err := n.converge(ctx); err != nil {
+			if !n.started.Load() {
+				return err
+			}
+			delay := min(time.Second<<min(n.retries, 5), maxRetryDelay)
+			n.retries++
+			n.log.Error("backend does not start", "error", err, "again_in", delay)
+			n.board.setBackendProblem(err)
+			retry.Reset(delay)
+		}
+		n.report()
+	}
+}
+
+// observe notes how the parts are that do not tell by themselves.
+func (n *node) observe() {
+	n.board.setBackend(n.backend)
+	if n.firewall != nil {
+		n.board.setFirewall(firewallStatus(n.firewall.Status()))
+	}
+	n.report()
+}
+
+// converge makes the backend, the firewall and the files agree with the lease
+// and the peers as they are now.
+func (n *node) converge(ctx context.Context) error {
+	view := n.manager.View()
+	if !view.Held {
+		if n.backend != nil && n.own.Subnet.IPv4.IsValid() {
+			if err := n.backend.SetOwn(subnet.Lease{}); err != nil {
+				return err
+			}
+			n.own = subnet.Lease{}
+		}
+		return nil
+	}
+	switch {
+	case n.backend == nil:
+		if err := n.startBackend(ctx, view.Own); err != nil {
+			return err
+		}
+	case view.Own.Subnet != n.own.Subnet || view.Own.Revision != n.own.Revision:
+		if err := n.backend.SetOwn(view.Own); err != nil {
+			return err
+		}
+	}
+	moved := view.Own.Subnet != n.own.Subnet
+	n.own = view.Own
+	n.backend.SetPeers(view.Peers)
+	if moved || !n.started.Load() {
+		n.publish(view.Own.Subnet)
+	}
+	return nil
+}
+
+// startBackend makes a backend for the underlay as it is and starts it.
+func (n *node) startBackend(ctx context.Context, own subnet.Lease) error {
+	// Once packets flow, a bridge that still has a former subnet is no reason
+	// to stop them.
+	if !n.started.Load() {
+		if err := underlay.CheckOverlap(n.network, n.under, own.Subnet); err != nil {
+			return err
+		}
+	}
+	if err := firewall.EnableForwarding(n.network.IPv4.IsValid(), n.network.IPv6.IsValid(), n.log); err != nil {
+		return err
+	}
+	backend, err := n.newBackend()
+	if err != nil {
+		return err
+	}
+	if err := backend.Start(ctx, own); err != nil {
+		return err
+	}
+	n.backend, n.own, n.retries = backend, subnet.Lease{}, 0
+	n.board.setBackendProblem(nil)
+	return nil
+}
+
+// publish tells the world outside the daemon which subnet this node has: the
+// firewall, subnet.env for those who start containers, and the state file for
+// the next run.
+func (n *node) publish(own subnet.Subnet) {
+	if n.firewall != nil {
+		if err := n.firewall.Apply(n.firewallConfig(own)); err != nil {
+			n.log.Error("firewall rules are not in place", "error", err)
+		}
+	}
+	if err := n.self.State.Save(own); err != nil {
+		n.log.Error("the subnet is not remembered for the next start", "error", err)
+	}
+	if err := envfile.Write(n.o.SubnetFile, n.subnetFile(own)); err != nil {
+		n.log.Error("subnet file is not written", "error", err)
+		n.board.setFileProblem(err)
+		return
+	}
+	n.board.setFileProblem(nil)
+	if !n.started.Swap(true) {
+		n.log.Info("node is up", "subnet", own, "backend", n.cfg.BackendType, "mtu", n.backend.MTU(), "subnet_file", n.o.SubnetFile)
+		n.notifier.Ready()
+	}
+}
+
+// changeUnderlay takes a new interface or address: the public IP in the lease
+// changes with it, and the backend, whose sockets are bound to the old one, is
+// replaced. While there is no interface the old backend stays: its containers
+// still reach each other, and the address may come back.
+func (n *node) changeUnderlay(c underlayChange) {
+	if c.err != nil {
+		n.log.Warn("underlay is gone, waiting for it", "error", c.err)
+		n.board.setUnderlayProblem(c.err)
+		return
+	}
+	n.board.setUnderlay(c.underlay)
+	if c.underlay == n.under {
+		return
+	}
+	n.log.Info("underlay changed", "interface", c.underlay.Name, "mtu", c.underlay.MTU, "ipv4", c.underlay.IPv4, "ipv6", c.underlay.IPv6)
+	n.under = c.underlay
+	n.closeBackend()
+	backend, err := n.newBackend()
+	if err != nil {
+		n.log.Error("the new underlay cannot be used", "error", err)
+		return
+	}
+	n.manager.SetAttrs(n.attrs(backend))
+}
+
+func (n *node) closeBackend() {
+	if n.backend == nil {
+		return
+	}
+	if err := n.backend.Close(); err != nil {
+		n.log.Error("backend did not stop cleanly", "error", err)
+	}
+	n.backend, n.own = nil, subnet.Lease{}
+	n.board.setBackend(nil)
+}
+
+// previousSubnets are what this node held before, best first.
+func (n *node) previousSubnets() []subnet.Subnet {
+	var previous []subnet.Subnet
+	if s := n.self.State.Subnet; s.IPv4.IsValid() {
+		previous = append(previous, s)
+	}
+	file, err := envfile.Read(n.o.SubnetFile)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		n.log.Warn("the previous subnet file is of no use", "error", err)
+	default:
+		previous = append(previous, subnet.Subnet{IPv4: file.Subnet.Masked(), IPv6: file.IPv6Subnet.Masked()})
+	}
+	return previous
+}
+
+// mayRenumber tells whether another subnet may take the place of the previous
+// one: only at a start, and only while no container lives on it.
+func (n *node) mayRenumber() bool {
+	if n.started.Load() {
+		return false
+	}
+	for _, s := range n.previousSubnets() {
+		bridge, containers, err := underlay.ContainersOn(s)
+		if err != nil {
+			n.log.Warn("containers on the previous subnet cannot be counted; keeping the subnet", "error", err)
+			return false
+		}
+		if containers > 0 {
+			n.log.Warn("containers still use the previous subnet; keeping it", "subnet", s, "bridge", bridge, "containers", containers)
+			return false
+		}
+	}
+	return true
+}
+
+// nilIfDone drops an error that is only how a context's end shows.
+func nilIfDone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("start: %w", err)
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/daemon/control"
+	"github.com/weftnet/weft/daemon/firewall"
+	"github.com/weftnet/weft/daemon/options"
+	"github.com/weftnet/weft/daemon/version"
+	"github.com/weftnet/weft/subnet"
+	"github.com/weftnet/weft/tunnel"
+)
+
+// board is what is known of the node: written by the node's goroutine, read by
+// the control socket, /readyz and the watchdog.
+type board struct {
+	mu      sync.Mutex
+	status  control.Status // what does not change often; Backend is filled in when asked
+	view    subnet.View
+	backend tunnel.Backend
+	beat    time.Time // when the node's goroutine last passed by
+
+	// Why the node is not ready, part by part; nil where a part is well.
+	config, underlay, carrier, firewall, file error
+}
+
+// stalled is how long the node's goroutine may be busy with one thing before
+// the watchdog is told.
+const stalled = 30 * time.Second
+
+func newBoard(o *options.Options, self identity) *board {
+	return &board{
+		beat: time.Now(),
+		status: control.Status{
+			Version:  version.String(),
+			Started:  time.Now(),
+			PID:      os.Getpid(),
+			Node:     control.Node{ID: self.Node.ID, Hostname: self.Node.Hostname},
+			Etcd:     control.Etcd{Endpoints: o.Etcd.Endpoints, Embedded: o.Embedded != nil},
+			Firewall: control.Firewall{Mode: "off"},
+		},
+		config: errors.New("starting"),
+	}
+}
+
+func (b *board) set(change func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change()
+}
+
+func (b *board) setConfigProblem(err error)   { b.set(func() { b.config = err }) }
+func (b *board) setUnderlayProblem(err error) { b.set(func() { b.underlay = err }) }
+func (b *board) setBackendProblem(err error)  { b.set(func() { b.carrier = err }) }
+func (b *board) setFileProblem(err error)     { b.set(func() { b.file = err }) }
+func (b *board) setLease(v subnet.View)       { b.set(func() { b.view = v }) }
+
+func (b *board) setNetwork(n tunnel.Network) {
+	b.set(func() { b.status.Network.IPv4, b.status.Network.IPv6 = n.IPv4, n.IPv6 })
+}
+
+func (b *board) setUnderlay(u tunnel.Underlay) {
+	b.set(func() {
+		b.underlay = nil
+		b.status.Underlay = control.Underlay{
+			Interface: u.Name, MTU: u.MTU,
+			IPv4: u.IPv4, IPv6: u.IPv6,
+			PublicIPv4: u.PublicIPv4, PublicIPv6: u.PublicIPv6,
+		}
+	})
+}
+
+// setFirewall notes how the rules are kept, and why they are not.
+func (b *board) setFirewall(f control.Firewall, err error) {
+	b.set(func() { b.status.Firewall, b.firewall = f, err })
+}
+
+// setBackend notes the backend that runs, nil if none does, and that the
+// node's goroutine has come by.
+func (b *board) setBackend(backend tunnel.Backend) {
+	b.set(func() { b.backend, b.beat = backend, time.Now() })
+}
+
+// health is the watchdog's question: is this daemon worth keeping alive?
+func (b *board) health() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d := time.Since(b.beat); d > stalled {
+		return fmt.Errorf("the daemon has been stuck for %v", d.Round(time.Second))
+	}
+	if b.backend == nil {
+		return nil
+	}
+	return b.backend.Health()
+}
+
+// notReady lists why containers cannot reach other nodes; empty when they can.
+func (b *board) notReady() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.reasons()
+}
+
+func (b *board) reasons() []string {
+	var reasons []string
+	add := func(part string, err error) {
+		if err != nil {
+			reasons = append(reasons, part+err.Error())
+		}
+	}
+	add("config: ", b.config)
+	add("underlay: ", b.underlay)
+	switch {
+	case b.config != nil || b.underlay != nil:
+		// What follows from these needs no mention.
+	case !b.view.Held && b.view.Problem != "":
+		reasons = append(reasons, "lease: "+b.view.Problem)
+	case !b.view.Held:
+		reasons = append(reasons, "lease: none yet")
+	case b.carrier == nil && b.backend == nil:
+		reasons = append(reasons, "backend: not started yet")
+	}
+	add("backend: ", b.carrier)
+	if b.backend != nil {
+		add("backend: ", b.backend.Health())
+	}
+	add("firewall: ", b.firewall)
+	add("subnet file: ", b.file)
+	return reasons
+}
+
+// snapshot is the answer to `weftd status`.
+func (b *board) snapshot() control.Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s, v := b.status, b.view
+	s.NotReady = b.reasons()
+	s.Ready = len(s.NotReady) == 0
+	if b.config != nil {
+		s.Network.Problem = b.config.Error()
+	}
+	s.Lease = leaseStatus(v)
+	s.Etcd.Connected, s.Etcd.LastContact = v.Connected, v.LastContact
+	if v.RegistryErr != nil {
+		s.Etcd.Error = v.RegistryErr.Error()
+	}
+	for _, e := range v.Bad {
+		s.BadEntries = append(s.BadEntries, control.BadEntry{Key: e.Key, Revision: e.Revision, Error: e.Err.Error()})
+	}
+	if b.backend != nil {
+		status := b.backend.Status()
+		s.Backend = &status
+	}
+	return s
+}
+
+func leaseStatus(v subnet.View) control.Lease {
+	return control.Lease{
+		Subnet:      v.Own.Subnet.IPv4,
+		SubnetV6:    v.Own.Subnet.IPv6,
+		Revision:    v.Own.Revision,
+		Expires:     v.Expires,
+		Reservation: v.Own.Reservation,
+		Held:        v.Held,
+		Problem:     v.Problem,
+	}
+}
+
+// firewallStatus is how the rules are kept, and as an error why they are not.
+func firewallStatus(f firewall.Status) (control.Firewall, error) {
+	status := control.Firewall{Mode: string(f.Mode), Why: f.Why, Problems: f.Notes}
+	if f.Problem == "" {
+		return status, nil
+	}
+	return status, errors.New(f.Problem)
+}
+
+// Status and RenewLease make the node a control.Daemon.
+
+func (n *node) Status() control.Status { return n.board.snapshot() }
+
+// RenewLease hands the request to the node's goroutine, which may not have
+// come so far as to have a lease.
+func (n *node) RenewLease(ctx context.Context, newSubnet bool) (control.Lease, error) {
+	r := renewal{newSubnet: newSubnet, done: make(chan error, 1)}
+	select {
+	case n.renewals <- r:
+	case <-ctx.Done():
+		return control.Lease{}, ctx.Err()
+	case <-time.After(5 * time.Second):
+		return control.Lease{}, fmt.Errorf("this node has no lease to renew yet: see `weftd status`")
+	}
+	select {
+	case err := <-r.done:
+		if err != nil {
+			return control.Lease{}, err
+		}
+		return leaseStatus(n.manager.View()), nil
+	case <-ctx.Done():
+		return control.Lease{}, ctx.Err()
+	}
+}
+
+// report tells systemd how the node is, in one line.
+func (n *node) report() {
+	switch reasons := n.board.notReady(); {
+	case len(reasons) > 0:
+		n.notifier.Status("not ready: " + reasons[0])
+	default:
+		n.notifier.Status("ready")
+	}
+}
