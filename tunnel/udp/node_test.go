@@ -63,11 +63,11 @@ func newUnderlay(t *testing.T, s setup) []*lab.Namespace {
 	if mtu == 0 {
 		mtu = 1500
 	}
-	middle := labtest.Namespace(t, "middle")
+	middle := newNamespace(t, "middle")
 	var all []*lab.Namespace
 	var ports []string
 	for n := 1; n <= 3; n++ {
-		ns := labtest.Namespace(t, fmt.Sprintf("node%d", n))
+		ns := newNamespace(t, fmt.Sprintf("node%d", n))
 		port := fmt.Sprintf("port%d", n)
 		check(t, lab.Veth(lab.End{In: ns, Device: "eth0"}, lab.End{In: middle, Device: port}, mtu))
 		ports = append(ports, port)
@@ -101,6 +101,14 @@ func newUnderlay(t *testing.T, s setup) []*lab.Namespace {
 		check(t, middle.Bridge("br0", mtu, ports...))
 	}
 	return append(all, middle)
+}
+
+// newNamespace makes a namespace in which IPv6 addresses are usable at once.
+func newNamespace(t *testing.T, name string) *lab.Namespace {
+	t.Helper()
+	ns := labtest.Namespace(t, name)
+	check(t, ns.Sysctl("net/ipv6/conf/default/dad_transmits", "0"))
+	return ns
 }
 
 // outer is node n's address on the underlay.
@@ -228,3 +236,35 @@ func (l *logBuffer) String() string {
 }
 
 func (l *logBuffer) count(s string) int { return strings.Count(l.String(), s) }
+
+// Table is the peer table in force.
+func (n *node) Table() *tunnel.Table { return n.table.Load() }
+
+func leases(nodes ...*node) (list []subnet.Lease) {
+	for _, n := range nodes {
+		list = append(list, n.lease)
+	}
+	return list
+}
+
+// newContainer makes a container behind a bridge on the node: the first
+// addresses of the node's subnet are the bridge's, the second the container's.
+func newContainer(t *testing.T, n *node) *lab.Namespace {
+	t.Helper()
+	c := newNamespace(t, "container")
+	check(t, lab.Veth(lab.End{In: c, Device: "eth0"}, lab.End{In: n.Namespace, Device: "veth0"}, n.MTU()))
+	check(t, n.Bridge("cni0", n.MTU(), "veth0"))
+	for _, p := range []netip.Prefix{n.lease.Subnet.IPv4, n.lease.Subnet.IPv6} {
+		gateway := p.Addr().Next()
+		check(t, n.AddAddr("cni0", netip.PrefixFrom(gateway, p.Bits())))
+		check(t, c.AddAddr("eth0", netip.PrefixFrom(gateway.Next(), p.Bits())))
+		anywhere := pfx("0.0.0.0/0")
+		if gateway.Is6() {
+			anywhere = pfx("::/0")
+		}
+		check(t, c.AddRoute(anywhere, gateway))
+	}
+	check(t, n.Sysctl("net/ipv4/ip_forward", "1"))
+	check(t, n.Sysctl("net/ipv6/conf/all/forwarding", "1"))
+	return c
+}
