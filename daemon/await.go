@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,6 +22,9 @@ const (
 func (n *node) awaitConfig(ctx context.Context) error {
 	return n.await(ctx, "the network config", n.board.setConfigProblem, func() error {
 		raw, err := n.registry.Config(ctx)
+		if errors.Is(err, subnet.ErrNoConfig) {
+			return fmt.Errorf("%w; write one with `weftd config set`", err)
+		}
 		if err != nil {
 			return err
 		}

@@ -105,7 +105,7 @@ func TestSecondWeftdOnOneHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.eventually(func() string {
-		if !lastLineHas(second.LogTail(20), "error") {
+		if !lastLineHas(second.LogTail(20), "--public-ip") {
 			return "the second weftd has not complained: " + second.LogTail(3)
 		}
 		return ""
@@ -117,7 +117,7 @@ func TestSecondWeftdOnOneHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-third.Done()
-	if third.Err() == nil || !lastLineHas(third.LogTail(5), "weftd.sock") {
+	if third.Err() == nil || !lastLineHas(third.LogTail(5), "another weftd runs") {
 		t.Errorf("the third weftd ended with %v: %s", third.Err(), third.LogTail(5))
 	}
 	c.reachAll()

@@ -259,8 +259,10 @@ func (a addr) unusable(network tunnel.Network, named bool) string {
 		return "is a loopback address"
 	case a.deprecated:
 		return "is deprecated"
-	case network.IPv4.Contains(ip) || network.IPv6.Contains(ip):
-		return "lies in the cluster network"
+	case network.IPv4.Contains(ip):
+		return "lies in the cluster network " + network.IPv4.String()
+	case network.IPv6.Contains(ip):
+		return "lies in the cluster network " + network.IPv6.String()
 	}
 	return ""
 }
