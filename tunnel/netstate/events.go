@@ -1,6 +1,7 @@
 package netstate
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"os"
@@ -19,6 +20,7 @@ import (
 type interest struct {
 	names   map[string]bool       // of links
 	indexes map[int32]bool        // of links that exist
+	neighs  map[int32]bool        // of links whose neighbours are kept
 	dsts    map[netip.Prefix]bool // of routes
 }
 
@@ -45,10 +47,39 @@ func (r *Reconciler) markDirty() {
 	}
 }
 
+// watchNeighbours asks for the events of neighbours too, which are many on a
+// host with containers, once there is something to watch.
+func (r *Reconciler) watchNeighbours() {
+	if r.neighbours || len(r.want.Neighs) == 0 && !slices.ContainsFunc(r.want.Links, func(l Link) bool { return l.VXLAN != nil }) {
+		return
+	}
+	r.neighbours = true
+	if err := r.kernel.events.WatchNeighbours(); err != nil {
+		r.log.Error("changes of neighbours are noticed by timer only", "error", err)
+	}
+}
+
 func newInterest(s State, links map[string]netlink.Link) *interest {
-	i := &interest{names: make(map[string]bool), indexes: make(map[int32]bool), dsts: make(map[netip.Prefix]bool, len(s.Routes))}
+	i := &interest{
+		names:   make(map[string]bool),
+		indexes: make(map[int32]bool),
+		neighs:  make(map[int32]bool),
+		dsts:    make(map[netip.Prefix]bool, len(s.Routes)),
+	}
 	for _, l := range s.Links {
 		i.names[l.Name] = true
+		if l.VXLAN == nil {
+			continue
+		}
+		i.names[l.VXLAN.Underlay] = true
+		if link := links[l.Name]; link != nil {
+			i.neighs[int32(link.Attrs().Index)] = true
+		}
+	}
+	for _, n := range s.Neighs {
+		if link := links[n.Link]; link != nil {
+			i.neighs[int32(link.Attrs().Index)] = true
+		}
 	}
 	for _, a := range s.Addrs {
 		i.names[a.Link] = true
@@ -83,6 +114,9 @@ func (i *interest) concerns(m syscall.NetlinkMessage) bool {
 		return len(name) > 0 && i.names[string(name[:len(name)-1])] // NUL-terminated
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		return len(m.Data) >= unix.SizeofIfAddrmsg && i.indexes[int32(nl.DeserializeIfAddrmsg(m.Data).Index)]
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		// struct ndmsg: family, three bytes of padding, index of the link.
+		return len(m.Data) >= unix.SizeofNdMsg && i.neighs[int32(binary.NativeEndian.Uint32(m.Data[4:]))]
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		if len(m.Data) < unix.SizeofRtMsg {
 			return false

@@ -93,6 +93,8 @@ func (s *scriptedEvents) Next() ([]syscall.NetlinkMessage, error) {
 	return nil, err
 }
 
+func (s *scriptedEvents) WatchNeighbours() error { return nil }
+
 func (s *scriptedEvents) Close() error { return nil }
 
 // Whatever may have been lost, everything is looked at.

@@ -22,6 +22,7 @@ const requestTimeout = 10 * time.Second
 // kernel is the way to the kernel of one network namespace.
 type kernel struct {
 	*netlink.Handle
+	loose  *netlink.Handle // without strict checking
 	events eventSource
 	ns     *os.File
 }
@@ -29,6 +30,7 @@ type kernel struct {
 // eventSource is a netevent.Subscription, but in tests.
 type eventSource interface {
 	Next() ([]syscall.NetlinkMessage, error)
+	WatchNeighbours() error
 	Close() error
 }
 
@@ -49,6 +51,12 @@ func openKernel() (_ *kernel, err error) {
 	if k.Handle, err = newHandle(); err != nil {
 		return nil, err
 	}
+	// Since Linux 4.20 the kernel itself then leaves out other programs'
+	// routes; before, and always, the library does.
+	_ = k.SetStrictCheck(true)
+	if k.loose, err = newHandle(); err != nil {
+		return nil, err
+	}
 	if k.events, err = netevent.Subscribe(); err != nil {
 		return nil, err
 	}
@@ -64,9 +72,6 @@ func newHandle() (*netlink.Handle, error) {
 		h.Close()
 		return nil, fmt.Errorf("set netlink timeout: %w", err)
 	}
-	// Since Linux 4.20 the kernel itself then leaves out other programs'
-	// routes; before, and always, the library does.
-	_ = h.SetStrictCheck(true)
 	return h, nil
 }
 
@@ -74,8 +79,10 @@ func (k *kernel) close() {
 	if k.events != nil {
 		k.events.Close()
 	}
-	if k.Handle != nil {
-		k.Handle.Close()
+	for _, h := range []*netlink.Handle{k.Handle, k.loose} {
+		if h != nil {
+			h.Close()
+		}
 	}
 	if k.ns != nil {
 		k.ns.Close()
@@ -124,6 +131,27 @@ func ownRoutes(h *netlink.Handle) ([]netlink.Route, error) {
 		all = append(all, routes...)
 	}
 	return all, nil
+}
+
+// neighsOf lists the neighbours of all links, of one address family, or the FDB
+// entries for unix.AF_BRIDGE. The library's request has padding that is not
+// always zero, which the kernel's strict checking refuses at random.
+func (k *kernel) neighsOf(family int) ([]netlink.Neigh, error) {
+	return consistent(func() ([]netlink.Neigh, error) { return k.loose.NeighList(0, family) })
+}
+
+// ownVXLANs names the VXLAN devices that bear our mark.
+func ownVXLANs(h *netlink.Handle) (names []string, err error) {
+	links, err := consistent(h.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	for _, l := range links {
+		if _, ok := l.(*netlink.Vxlan); ok && l.Attrs().Alias == ownAlias {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	return names, nil
 }
 
 // consistent repeats a dump that the kernel calls interrupted: it changed in

@@ -26,6 +26,9 @@ func (p *pass) setLinks() {
 
 func (p *pass) setLink(want Link, l netlink.Link) {
 	attrs := l.Attrs()
+	p.mark(want, l)
+	p.setMAC(want, l)
+	p.setTxChecksum(want)
 	if want.MTU != 0 && attrs.MTU != want.MTU {
 		p.fix(want, fmt.Sprintf("MTU was %d", attrs.MTU), func() error {
 			return explain("set MTU", p.kernel.LinkSetMTU(l, want.MTU))
@@ -43,6 +46,15 @@ func (p *pass) setLink(want Link, l netlink.Link) {
 				attrs.Flags |= net.FlagUp // for the routes in this pass
 			}
 			return explain("bring up", err)
+		})
+	}
+	if want.Down && attrs.Flags&net.FlagUp != 0 {
+		p.fix(want, "was up", func() error {
+			err := p.kernel.LinkSetDown(l)
+			if err == nil {
+				attrs.Flags &^= net.FlagUp
+			}
+			return explain("take down", err)
 		})
 	}
 }

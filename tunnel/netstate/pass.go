@@ -22,6 +22,7 @@ type pass struct {
 
 	problems []Problem
 	healed   []change
+	remade   []change // devices, also by Apply
 	fights   []change
 }
 
@@ -30,13 +31,16 @@ type change struct{ object, was string }
 
 // run compares everything, in the order in which one thing needs another: a
 // link's parameters before it is up, its addresses before routes use them as
-// source.
+// source, neighbours before routes lead to them.
 func (p *pass) run() {
 	p.links = make(map[string]netlink.Link)
+	p.makeLinks()
 	p.sysctls()
 	p.setLinks()
 	p.addrs()
+	removeStale := p.neighs()
 	p.routes()
+	removeStale()
 	p.heals.forget(p.now)
 }
 
@@ -47,7 +51,11 @@ func (p *pass) fix(object fmt.Stringer, was string, write func() error) {
 		p.fail(name, fmt.Errorf("%w (%s): find and stop that program; next try in %v", errFought, was, wait.Round(time.Second)))
 		return
 	}
-	if err := write(); err != nil {
+	switch err := write(); {
+	case errors.Is(err, errNotNear):
+		p.pend(object, err)
+		return
+	case err != nil:
 		p.fail(name, err)
 		return
 	}
@@ -97,5 +105,7 @@ func (p *pass) link(name string) (netlink.Link, error) {
 
 var (
 	errLinkAbsent = errors.New("the link does not exist now")
+	errLinkDown   = errors.New("the link is down")
+	errNotNear    = errors.New("not on the link")
 	errFought     = errors.New("another program keeps changing it")
 )

@@ -42,8 +42,9 @@ type Reconciler struct {
 	backstop time.Duration // the constant, but in tests
 
 	// The rest belongs to the worker.
-	want  *State // nil before the first Apply
-	heals heals
+	want       *State // nil before the first Apply
+	heals      heals
+	neighbours bool // their events are asked for
 }
 
 type apply struct {
@@ -189,6 +190,7 @@ func (r *Reconciler) pass(healing bool) error {
 	if r.want == nil {
 		return nil
 	}
+	r.watchNeighbours()
 	// Whatever is made below must already count as interesting when its event
 	// arrives.
 	r.interest.Store(newInterest(*r.want, nil))

@@ -7,9 +7,10 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// RemoveOwn deletes every route of RouteProtocol in the main table and the
-// named devices, in the network namespace of the calling thread. What is gone
-// already is no error. All are attempted; the error joins what failed.
+// RemoveOwn deletes every route of RouteProtocol in the main table, the VXLAN
+// devices that a Reconciler made or adopted, and the named devices, in the
+// network namespace of the calling thread. What is gone already is no error.
+// All are attempted; the error joins what failed.
 func RemoveOwn(log *slog.Logger, devices ...string) error {
 	h, err := newHandle()
 	if err != nil {
@@ -27,7 +28,9 @@ func RemoveOwn(log *slog.Logger, devices ...string) error {
 		}
 		log.Info("removed", "route", text)
 	}
-	for _, name := range devices {
+	own, err := ownVXLANs(h)
+	errs = append(errs, err)
+	for _, name := range append(own, devices...) {
 		l, err := h.LinkByName(name)
 		if errors.As(err, &netlink.LinkNotFoundError{}) {
 			continue

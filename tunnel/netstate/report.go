@@ -17,7 +17,10 @@ func (r *Reconciler) report(p *pass, before []Problem) {
 	for _, problem := range before {
 		known[problem.Object] = problem.Pending
 	}
-	var healed, fights, failed, pending news
+	var remade, healed, fights, failed, pending news
+	for _, c := range p.remade {
+		remade.add("object", c.object, "why", c.was)
+	}
 	for _, c := range p.healed {
 		healed.add("object", c.object, "was", c.was)
 	}
@@ -34,6 +37,7 @@ func (r *Reconciler) report(p *pass, before []Problem) {
 			failed.add("object", problem.Object, "error", problem.Err)
 		}
 	}
+	remade.log(r.log, slog.LevelInfo, "made anew")
 	healed.log(r.log, slog.LevelInfo, "put back")
 	fights.log(r.log, slog.LevelWarn, "another program keeps changing this, so it is put back ever more seldom: find and stop that program")
 	failed.log(r.log, slog.LevelWarn, "cannot be put right now, is retried")

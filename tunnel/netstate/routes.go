@@ -3,7 +3,6 @@ package netstate
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -26,6 +25,9 @@ func (p *pass) routes() {
 		p.route(r, own[r.key()])
 		delete(own, r.key())
 	}
+	if p.want.Partial {
+		return
+	}
 	for _, stale := range own {
 		for _, r := range stale {
 			p.removeRoute(r)
@@ -40,16 +42,8 @@ func (p *pass) route(r Route, have []netlink.Route) {
 		Type: kernelType[r.Type], MTU: r.MTU,
 	}
 	if r.Type == Unicast {
-		l, err := p.link(r.Link)
-		switch {
-		case err != nil:
-			p.fail(r.String(), err)
-			return
-		case l == nil:
-			p.pend(r, errLinkAbsent)
-			return
-		case l.Attrs().Flags&net.FlagUp == 0:
-			p.pend(r, errors.New("the link is down"))
+		l := p.upLink(r, r.Link)
+		if l == nil {
 			return
 		}
 		want.LinkIndex = l.Attrs().Index
@@ -74,12 +68,15 @@ func (p *pass) route(r Route, have []netlink.Route) {
 	}
 	if len(have) == 0 {
 		p.fix(r, "was missing", func() error {
-			// Never in place of another program's route.
 			err := p.kernel.RouteAdd(&want)
 			if errors.Is(err, unix.EEXIST) {
-				return p.conflict(r)
+				// Hardly ever in place of another program's route.
+				if o := p.occupant(r); o == nil || !takeOver(*o, want) {
+					return p.conflict(r)
+				}
+				err = p.kernel.RouteReplace(&want)
 			}
-			return explainRoute("add", err)
+			return explainRoute("add", tooFar(r, err))
 		})
 		return
 	}
@@ -88,8 +85,36 @@ func (p *pass) route(r Route, have []netlink.Route) {
 		if p.occupant(r) != nil {
 			return p.conflict(r)
 		}
-		return explainRoute("replace", p.kernel.RouteReplace(&want))
+		err := tooFar(r, p.kernel.RouteReplace(&want))
+		if errors.Is(err, errNotNear) {
+			for _, old := range have {
+				p.removeRoute(old)
+			}
+		}
+		return explainRoute("replace", err)
 	})
+}
+
+// tooFar makes a refusal of a next hop that must be near a reason to wait.
+func tooFar(r Route, err error) error {
+	if r.IfNear && isFar(err) {
+		return fmt.Errorf("%v is %w %s", r.Via, errNotNear, r.Link)
+	}
+	return err
+}
+
+// isFar: the kernel refuses a next hop that it reaches by another link, by
+// another next hop, or not at all (fib_check_nh_v4_gw in net/ipv4, where no
+// scope fits; ip6_validate_gw in net/ipv6).
+func isFar(err error) bool {
+	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
+}
+
+// takeOver tells whether another program's route may become ours: it leads the
+// same way, and names no owner but the default one, as flannel's routes do.
+func takeOver(have, want netlink.Route) bool {
+	want.Src = have.Src
+	return have.Protocol == unix.RTPROT_BOOT && have.Table == want.Table && sameRoute(have, want)
 }
 
 func (p *pass) removeRoute(r netlink.Route) {
@@ -118,7 +143,10 @@ func sameRoute(have, want netlink.Route) bool {
 }
 
 func explainRoute(verb string, err error) error {
-	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
+	switch {
+	case errors.Is(err, errNotNear):
+		return err
+	case isFar(err):
 		return fmt.Errorf("%s: %w: no address on the link covers the next hop; give the link one", verb, err)
 	}
 	return explain(verb, err)

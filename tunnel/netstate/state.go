@@ -5,9 +5,10 @@
 // be lost and kernel parameters have none, every few seconds. A missed event, a
 // restart and a route deleted by hand heal in the same way.
 //
-// It creates no devices and changes nothing that is not weft's: what it may
-// remove are routes of its own protocol number in the main table, and
-// addresses on links that the state calls exclusive.
+// It changes nothing that is not weft's: what it may remove are routes of its
+// own protocol number in the main table, addresses on links that the state
+// calls exclusive, and permanent neighbours and FDB entries on VXLAN links. The
+// only devices that it makes are these.
 package netstate
 
 import (
@@ -31,13 +32,22 @@ const LastMetric = math.MaxInt32
 // State is all that one Reconciler keeps. The zero State keeps nothing, and
 // applying it removes every route of RouteProtocol.
 //
-// What disappears from one State to the next: routes are removed, addresses
-// only on exclusive links, links and sysctls stay as they are.
+// What disappears from one State to the next: routes, neighbours and FDB
+// entries are removed, addresses only on exclusive links, links and sysctls
+// stay as they are.
 type State struct {
 	Links   []Link
 	Addrs   []Addr
+	Neighs  []Neigh
+	FDB     []FDB
 	Routes  []Route
 	Sysctls []Sysctl
+
+	// Partial says that more Routes, Neighs and FDB entries are to come:
+	// those of ours that the kernel holds beyond this State, left by a former
+	// process, stay as they are. A daemon that starts while packets flow
+	// applies such a State until it knows its peers.
+	Partial bool
 }
 
 // Link is a device that exists already or will appear, known by its name: a
@@ -45,9 +55,14 @@ type State struct {
 type Link struct {
 	Name string
 
-	MTU        int  // bytes; 0 leaves it as it is
-	TxQueueLen int  // packets; 0 leaves it as it is
-	Up         bool // false leaves it as it is
+	VXLAN *VXLAN // makes the device; nil: somebody else does
+
+	MTU        int    // bytes; 0 leaves it as it is
+	TxQueueLen int    // packets; 0 leaves it as it is
+	MAC        MAC    // the zero MAC leaves it as it is
+	TxChecksum Switch // checksum offload for what is sent through it
+	Up         bool   // with neither Up nor Down it is left as it is
+	Down       bool
 
 	// Exclusive removes the link's addresses that are not among State.Addrs,
 	// such as the tunnel address of a former lease. The link-local IPv6
@@ -84,6 +99,7 @@ type Route struct {
 	Link   string     // required
 	Via    netip.Addr // the next hop; zero if Dst is on the link itself
 	OnLink bool       // Via is on Link even though no prefix there covers it
+	IfNear bool       // left out, as a pending Problem, while no prefix on Link covers Via
 	Src    netip.Addr // preferred source; it must be an address of this host
 	MTU    int        // bytes; 0 is the link's
 }
@@ -136,7 +152,16 @@ func (t RouteType) String() string {
 
 // clone makes a State that its maker can no longer change.
 func (s State) clone() State {
-	return State{slices.Clone(s.Links), slices.Clone(s.Addrs), slices.Clone(s.Routes), slices.Clone(s.Sysctls)}
+	s.Links, s.Addrs = slices.Clone(s.Links), slices.Clone(s.Addrs)
+	for i, l := range s.Links {
+		if l.VXLAN != nil {
+			v := *l.VXLAN
+			s.Links[i].VXLAN = &v
+		}
+	}
+	s.Neighs, s.FDB = slices.Clone(s.Neighs), slices.Clone(s.FDB)
+	s.Routes, s.Sysctls = slices.Clone(s.Routes), slices.Clone(s.Sysctls)
+	return s
 }
 
 // validate refuses a State that the kernel could not hold or that would never
@@ -151,6 +176,16 @@ func (s State) validate() error {
 			return fmt.Errorf("%v is given twice", l)
 		case l.MTU < 0 || l.TxQueueLen < 0:
 			return fmt.Errorf("%v: negative MTU or queue length", l)
+		case l.Up && l.Down:
+			return fmt.Errorf("%v is to be both up and down", l)
+		case l.MAC.multicast():
+			return fmt.Errorf("%v: MAC %v is a multicast address", l, l.MAC)
+		case l.TxChecksum > Off:
+			return fmt.Errorf("%v: unknown setting of checksum offload", l)
+		case l.VXLAN != nil:
+			if err := l.VXLAN.validate(); err != nil {
+				return fmt.Errorf("%v: %w", l, err)
+			}
 		}
 		links[l.Name] = true
 	}
@@ -158,6 +193,9 @@ func (s State) validate() error {
 		if a.Link == "" || !a.Prefix.IsValid() || a.Prefix.Addr().Is4In6() {
 			return fmt.Errorf("%v: needs a link and a valid prefix", a)
 		}
+	}
+	if err := s.validateNeighs(); err != nil {
+		return err
 	}
 	routes := make(map[routeKey]bool, len(s.Routes))
 	for _, r := range s.Routes {
@@ -191,6 +229,8 @@ func (r Route) validate() error {
 		return errors.New("no link")
 	case r.OnLink && !r.Via.IsValid():
 		return errors.New("onlink without a next hop")
+	case r.IfNear && (r.OnLink || !r.Via.IsValid()):
+		return errors.New("a next hop that must be near, but there is none or it is called onlink")
 	case r.MTU < 0:
 		return errors.New("negative MTU")
 	}

@@ -1,5 +1,5 @@
 // Package netevent receives what the kernel tells everybody about links,
-// addresses and routes (rtnetlink multicasts).
+// addresses, routes and, if asked for, neighbours (rtnetlink multicasts).
 package netevent
 
 import (
@@ -52,6 +52,23 @@ func Subscribe() (*Subscription, error) {
 		file: os.NewFile(uintptr(fd), "netlink events"), // non-blocking, so that Close wakes Next
 		buf:  make([]byte, maxDatagram),
 	}, nil
+}
+
+// WatchNeighbours adds the events of neighbours and of the forwarding entries
+// of bridges and VXLAN links.
+func (s *Subscription) WatchNeighbours() error {
+	raw, err := s.file.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("subscribe to neighbours: %w", err)
+	}
+	var joinErr error
+	err = raw.Control(func(fd uintptr) {
+		joinErr = unix.SetsockoptInt(int(fd), unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, unix.RTNLGRP_NEIGH)
+	})
+	if err := errors.Join(err, joinErr); err != nil {
+		return fmt.Errorf("subscribe to neighbours: %w", err)
+	}
+	return nil
 }
 
 // Next waits for events; they are valid until the next call. The error is
