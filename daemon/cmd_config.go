@@ -69,7 +69,7 @@ Running daemons take it when they are restarted.
 func cmdConfigSet(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var force bool
 	set := options.NewSet("weftd config set")
-	set.Bool(&force, "force", "write it even if leases exist that lie outside the new network")
+	set.Bool(&force, "force", "write it even if leases lie outside the new network, or weft cannot run the backend")
 	registry, status, ok := parseWithRegistry(set, configSetUsage, args, 1, stdout, stderr)
 	if !ok {
 		return status
@@ -83,8 +83,10 @@ func cmdConfigSet(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	if err != nil {
 		return fail(stderr, exitFailed, err)
 	}
-	if config.BackendType != "udp" {
-		warn(stderr, fmt.Sprintf("Backend Type is %q, but this version of weft has udp only: it will not carry packets", config.BackendType))
+	if err := checkBackend(config); err != nil && force {
+		warn(stderr, err.Error())
+	} else if err != nil {
+		return fail(stderr, exitFailed, fmt.Errorf("%w; --force writes it all the same", err))
 	}
 	for _, field := range subnet.UnknownFields(raw) {
 		warn(stderr, fmt.Sprintf("field %q is unknown and has no effect", field))

@@ -69,9 +69,20 @@ func TestConfigCommands(t *testing.T) {
 		t.Errorf("get --effective: status %d, stderr %q, stdout\n%s", status, stderr, stdout)
 	}
 
-	status, _, stderr = run(t, "config", "set", `{"Network":"10.5.0.0/16","Backend":{"Type":"VXLAN"}}`, flag, "--etcd-prefix=/other")
-	if status != 0 || stderr != "weftd: warning: Backend Type is \"vxlan\", but this version of weft has udp only: it will not carry packets\n" {
-		t.Errorf("set another backend: status %d, stderr %q", status, stderr)
+	// A backend that weft cannot run, or not so, is written on request only.
+	for backend, problem := range map[string]string{
+		`{"Type":"ipip"}`:              `Backend.Type is "ipip", but this version of weft has udp only`,
+		`{"Type":"udp","Port":100000}`: "Backend.Port is 100000: a UDP port is from 1 to 65535 (flannel's default is 8285)",
+	} {
+		config := `{"Network":"10.5.0.0/16","Backend":` + backend + `}`
+		status, _, stderr = run(t, "config", "set", config, flag, "--etcd-prefix=/other")
+		if want := "weftd: " + problem + "; --force writes it all the same\n"; status != 1 || stderr != want {
+			t.Errorf("set %s: status %d, stderr %q, want %q", backend, status, stderr, want)
+		}
+		status, _, stderr = run(t, "config", "set", config, flag, "--etcd-prefix=/other", "--force")
+		if want := "weftd: warning: " + problem + "\n"; status != 0 || stderr != want {
+			t.Errorf("set %s --force: status %d, stderr %q, want %q", backend, status, stderr, want)
+		}
 	}
 
 	// A bad config is not written.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/weftnet/weft/daemon/control"
 	"github.com/weftnet/weft/daemon/firewall"
 	"github.com/weftnet/weft/daemon/options"
@@ -14,24 +12,6 @@ import (
 )
 
 // Here stands how options, config and lease are put to each part of a node.
-
-// newBackend makes, but does not start, the backend that the network config
-// names, for the underlay as it is.
-func (n *node) newBackend() (tunnel.Backend, error) {
-	switch n.cfg.BackendType {
-	case "udp":
-		return udp.New(udp.Config{
-			Underlay:  n.under,
-			Network:   n.network,
-			Backend:   n.cfg.Backend,
-			Device:    udp.DefaultDevice,
-			Blackhole: n.o.BlackholeRoute,
-			Log:       n.log,
-		})
-	default:
-		return nil, fmt.Errorf("network config in etcd: Backend Type is %q, but this version of weft has udp only; change it with `weftd config set`", n.cfg.BackendType)
-	}
-}
 
 // attrs is what this node's lease publishes.
 func (n *node) attrs(b tunnel.Backend) subnet.Attrs {

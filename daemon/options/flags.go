@@ -10,6 +10,7 @@ const (
 	groupFirewall = "Masquerade and forwarding (flags of flannel)"
 	groupHealth   = "Health and log (flags of flannel)"
 	groupWeft     = "Weft's own"
+	groupDebug    = "Finding faults and comparing"
 	groupIgnored  = "Flags of flannel without a meaning in weft"
 )
 
@@ -27,6 +28,7 @@ func (p *parser) flags() *Set {
 	p.firewallFlags(s)
 	p.healthFlags(s)
 	p.weftFlags(s)
+	p.debugFlags(s)
 	p.ignoredFlags(s)
 	return s
 }
@@ -87,6 +89,15 @@ func (p *parser) weftFlags(s *Set) {
 		usage: "debug, info, warn or error"}, parseLevel)
 	add(s, &p.LogFormat, info{name: "log-format", arg: "FORM", def: string(LogText),
 		usage: "text or json"}, parseOneOf(LogText, LogJSON))
+}
+
+func (p *parser) debugFlags(s *Set) {
+	s.group = groupDebug
+	add(s, &p.UDPEngine, info{name: "udp-engine", arg: "KIND", def: string(UDPEngineGSO),
+		usage: "gso, or classic: one packet for each system call, to compare with"},
+		parseOneOf(UDPEngineGSO, UDPEngineClassic))
+	addList(s, &p.UDPDisable, info{name: "udp-disable", arg: "NAME[,NAME...]",
+		usage: "do not use these of the capabilities that `weftd status` lists; for kernels and drivers where one is faulty"}, parseNames)
 }
 
 // AddSubnetFile adds --subnet-file.

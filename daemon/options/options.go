@@ -40,6 +40,9 @@ type Options struct {
 	Firewall         Firewall
 	BlackholeRoute   bool // for this node's own subnet
 
+	UDPEngine  UDPEngine
+	UDPDisable []string // capabilities of the kernel that are not to be used
+
 	HealthzIP   netip.Addr
 	HealthzPort int // 0: off
 
@@ -60,6 +63,14 @@ const (
 	FirewallIPTablesNFT    Firewall = "iptables-nft"
 	FirewallIPTablesLegacy Firewall = "iptables-legacy"
 	FirewallNFTables       Firewall = "nftables"
+)
+
+// UDPEngine says how the udp backend moves packets.
+type UDPEngine string
+
+const (
+	UDPEngineGSO     UDPEngine = "gso"     // superpackets
+	UDPEngineClassic UDPEngine = "classic" // one packet for each system call, for comparison
 )
 
 // LogFormat is the form of log lines.

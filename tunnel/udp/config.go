@@ -52,6 +52,13 @@ type settings struct {
 	MTU  *int
 }
 
+// CheckSettings returns an error about the first field of a cluster's Backend
+// object that this backend cannot use.
+func CheckSettings(raw json.RawMessage, dualStack bool) error {
+	_, _, err := parseSettings(raw, dualStack)
+	return err
+}
+
 // parseSettings reads the Backend object and returns the UDP port, and the
 // device's MTU if the object sets one, else 0.
 func parseSettings(raw json.RawMessage, dualStack bool) (port, mtu int, err error) {
