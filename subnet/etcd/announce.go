@@ -168,7 +168,7 @@ func (r *Registry) guardOnce(ctx context.Context, what, key string, n subnet.Nod
 	if err != nil {
 		return err
 	}
-	s := openStream(ctx, c, key, "", asOf+1)
+	s := openStream(ctx, c, key, "", asOf)
 	defer s.close()
 	for {
 		resp, err := s.next(ctx, r.timing)

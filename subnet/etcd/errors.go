@@ -83,8 +83,14 @@ func (r *Registry) reason(err error) string {
 	// TLS, as the other side sees it.
 	case has("remote error: tls:"):
 		return "it refuses this host's certificate: give one signed by its client authority with --etcd-certfile and --etcd-keyfile (" + after(text, "remote error: tls: ") + ")"
-	case has("error reading server preface"):
+	case has("error reading server preface") && !r.secure:
 		return "it closes the connection at once: write https if it uses TLS (" + after(text, "error reading server preface: ") + ")"
+	// A refusal for want of a certificate comes after the handshake of
+	// TLS 1.3 and may be lost in the end of the connection.
+	case has("EOF", "connection reset by peer", "broken pipe") && r.secure && !r.certificate:
+		return "it closes the connection: if it wants a certificate of its clients, give one with --etcd-certfile and --etcd-keyfile"
+	case has("EOF", "connection reset by peer", "broken pipe"):
+		return "it closed the connection"
 
 	case has("connection refused"):
 		return "connection refused: is etcd running, and does it listen there?"

@@ -69,17 +69,21 @@ func (r *Registry) put(ctx context.Context, what string, s subnet.Subnet, a subn
 		return subnet.Lease{}, fmt.Errorf("%s: %w", what, err)
 	}
 	opts := []clientv3.OpOption{clientv3.WithPrevKV()}
-	var fresh clientv3.LeaseID
+	var fresh freshLease
 	if ttl > 0 {
-		if fresh, err = r.grant(ctx, what, ttl); err != nil {
+		if fresh, err = r.takeFresh(ctx, what, ttl); err != nil {
 			return subnet.Lease{}, err
 		}
-		opts = append(opts, clientv3.WithLease(fresh))
+		opts = append(opts, clientv3.WithLease(fresh.id))
 	}
 	resp, err := r.txn(ctx, what, cond, clientv3.OpPut(r.leaseKey(s), string(value), opts...))
-	if err != nil {
+	switch {
+	case errors.Is(err, subnet.ErrChanged):
+		r.keepFresh(ctx, fresh)
+		return subnet.Lease{}, err
+	case err != nil:
 		if refused(err) {
-			r.revoke(ctx, fresh)
+			r.revoke(ctx, fresh.id)
 		}
 		return subnet.Lease{}, err
 	}
@@ -105,19 +109,6 @@ func (r *Registry) txn(ctx context.Context, what string, cond []clientv3.Cmp, op
 	return resp, nil
 }
 
-// grant makes an etcd lease of ttl, in whole seconds.
-func (r *Registry) grant(ctx context.Context, what string, ttl time.Duration) (id clientv3.LeaseID, err error) {
-	seconds := int64((ttl + time.Second - 1) / time.Second)
-	err = r.call(ctx, what, func(ctx context.Context, c *clientv3.Client) error {
-		resp, err := c.Grant(ctx, seconds)
-		if err == nil {
-			id = resp.ID
-		}
-		return err
-	})
-	return id, err
-}
-
 // refused tells that err means for certain that nothing was written.
 func refused(err error) bool {
 	var alive *subnet.AliveError
@@ -128,33 +119,4 @@ func refused(err error) bool {
 	// which the write may still happen.
 	var e rpctypes.EtcdError
 	return errors.As(err, &e) && e.Code() != codes.Unavailable
-}
-
-// revoke ends an etcd lease and deletes the keys attached to it. If that
-// fails, the lease lasts for its ttl.
-func (r *Registry) revoke(ctx context.Context, id clientv3.LeaseID) {
-	if id == clientv3.NoLease {
-		return
-	}
-	_ = r.call(ctx, "revoke an etcd lease", func(ctx context.Context, c *clientv3.Client) error {
-		_, err := c.Revoke(ctx, id)
-		return err
-	})
-}
-
-// revokeUnused revokes the etcd lease that a key of ours has left, unless
-// other keys are attached, for somebody may have done that by hand.
-func (r *Registry) revokeUnused(ctx context.Context, id clientv3.LeaseID) {
-	if id == clientv3.NoLease {
-		return
-	}
-	var unused bool
-	_ = r.call(ctx, "look at an etcd lease", func(ctx context.Context, c *clientv3.Client) error {
-		left, err := c.TimeToLive(ctx, id, clientv3.WithAttachedKeys())
-		unused = err == nil && left.TTL > 0 && len(left.Keys) == 0
-		return err
-	})
-	if unused {
-		r.revoke(ctx, id)
-	}
 }

@@ -44,11 +44,16 @@ type Config struct {
 
 // Registry is a subnet.Registry on etcd v3.
 type Registry struct {
-	prefix    string
-	endpoints []string
-	username  string
-	timing    timing
-	link      *link
+	prefix string
+	timing timing
+	link   *link
+	fresh  chan freshLease // kept for the next write
+
+	// For the words of errors.
+	endpoints   []string
+	secure      bool // https
+	certificate bool // there is one to show
+	username    string
 
 	// cluster is the ID of the cluster that the last snapshot came from.
 	cluster atomic.Uint64
@@ -97,12 +102,15 @@ func New(cfg Config) (*Registry, error) {
 		return nil, errors.New("an etcd user name is given without a password: set --etcd-password")
 	}
 	r := &Registry{
-		prefix:    path.Clean(cfg.Prefix),
-		endpoints: endpoints,
-		username:  cfg.Username,
-		timing:    defaultTiming,
+		prefix:      path.Clean(cfg.Prefix),
+		timing:      defaultTiming,
+		link:        newLink(clientConfig(cfg, endpoints, secure, tlsFiles)),
+		fresh:       make(chan freshLease, 1),
+		endpoints:   endpoints,
+		secure:      secure,
+		certificate: cfg.CertFile != "",
+		username:    cfg.Username,
 	}
-	r.link = newLink(clientConfig(cfg, endpoints, secure, tlsFiles))
 	return r, nil
 }
 

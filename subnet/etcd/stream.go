@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
@@ -23,14 +25,19 @@ type stream struct {
 	err       chan error // once, after the last response
 	done      chan struct{}
 
+	after  int64                // revision that events come after
 	client pb.Watch_WatchClient // nil until opened
 	stands bool                 // etcd said that the watch is made
 	asked  bool                 // for progress, and nothing came since
 }
 
-// openStream starts a watch of a key, or of a range where end is not "", from
-// revision on.
-func openStream(ctx context.Context, c *clientv3.Client, key, end string, revision int64) *stream {
+// openStream starts a watch of a key, or of a range where end is not "", for
+// changes after a revision.
+//
+// It asks etcd for that revision too and drops it: of a watch that starts in
+// the future etcd reports no progress, as it does not exist yet, so that a
+// quiet one would look stuck.
+func openStream(ctx context.Context, c *clientv3.Client, key, end string, after int64) *stream {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	s := &stream{
 		cancel:    cancel,
@@ -38,11 +45,12 @@ func openStream(ctx context.Context, c *clientv3.Client, key, end string, revisi
 		responses: make(chan *pb.WatchResponse),
 		err:       make(chan error, 1),
 		done:      make(chan struct{}),
+		after:     after,
 	}
 	create := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
 		Key:           []byte(key),
 		RangeEnd:      []byte(end),
-		StartRevision: revision,
+		StartRevision: max(after, 1), // 0 would mean now
 	}}}
 	go func() {
 		defer close(s.done)
@@ -96,6 +104,9 @@ func (s *stream) next(ctx context.Context, t timing) (*pb.WatchResponse, error) 
 		case resp := <-s.responses:
 			timer.Stop()
 			s.asked = false
+			resp.Events = slices.DeleteFunc(resp.Events, func(ev *mvccpb.Event) bool {
+				return ev.Kv.ModRevision <= s.after
+			})
 			return resp, s.check(resp)
 		case s.client = <-s.opened:
 			timer.Stop()

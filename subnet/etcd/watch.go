@@ -27,7 +27,7 @@ func (r *Registry) Watch(ctx context.Context, after int64, fn func(subnet.Change
 		return r.explain(what, err)
 	}
 	all := r.prefix + "/"
-	s := openStream(ctx, c, all, clientv3.GetPrefixRangeEnd(all), after+1)
+	s := openStream(ctx, c, all, clientv3.GetPrefixRangeEnd(all), after)
 	defer s.close()
 
 	for {

@@ -19,6 +19,8 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/weftnet/weft/subnet/etcd/internal/zaplog"
 )
@@ -57,8 +59,11 @@ const (
 	quota = 2 << 30
 )
 
-// quietMessages are warnings of every healthy start.
+// quietMessages are those of every healthy start and end.
 var quietMessages = []string{
+	"simple token is not cryptographically signed",
+	// Of every end; a failure also comes by embed's channel.
+	"setting up serving from embedded etcd failed.",
 	// Of the unix socket.
 	"scheme is http or unix while key and cert files are present; ignoring key and cert files",
 	"scheme is http or unix while --client-cert-auth is enabled; ignoring client cert auth for this URL",
@@ -184,6 +189,12 @@ func (m *Member) start(ctx context.Context, cfg *embed.Config) error {
 	// In a goroutine of its own, which a fatal error may end or leave hanging.
 	started := make(chan result, 1)
 	go func() {
+		defer func() {
+			// etcd 3.7 dereferences nil where a log holds nothing valid.
+			if p := recover(); p != nil {
+				started <- result{nil, fmt.Errorf("etcd panicked: %v", p)}
+			}
+		}()
 		e, err := embed.StartEtcd(cfg)
 		started <- result{e, err}
 	}()
@@ -278,7 +289,14 @@ func (m *Member) endOnClose(srv any, ss grpc.ServerStream, _ *grpc.StreamServerI
 		case <-ctx.Done():
 		}
 	}()
-	return handle(srv, endingStream{ss, ctx})
+	err := handle(srv, endingStream{ss, ctx})
+	select {
+	case <-m.closing:
+		// As when a connection ends: clients of any kind try again.
+		return status.Error(codes.Unavailable, "etcd is stopping")
+	default:
+		return err
+	}
 }
 
 // endingStream is a stream with a context of ours.
