@@ -29,6 +29,9 @@ func (n *node) awaitConfig(ctx context.Context) error {
 			return err
 		}
 		cfg, err := subnet.ParseConfig(raw)
+		if err == nil {
+			err = checkBackend(cfg)
+		}
 		if err != nil {
 			return fmt.Errorf("network config in etcd: %w", err)
 		}
@@ -129,12 +132,11 @@ func (n *node) watchConfig(ctx context.Context, configs chan<- []byte) {
 // As with flannel, it is taken at the next start: addresses of running
 // containers cannot change.
 func (n *node) compareConfig(raw []byte) {
-	var problem error
+	note := ""
 	if !bytes.Equal(raw, n.rawCfg) {
-		problem = fmt.Errorf("the network config in etcd has changed; restart weftd to use it")
+		note = "the network config in etcd has changed; restart weftd to use it"
 	}
-	if n.board.setConfigProblem(problem); problem != nil {
-		n.log.Warn(problem.Error())
-		n.rawCfg = raw // said once
+	if n.board.setConfigNote(note) && note != "" {
+		n.log.Warn(note)
 	}
 }

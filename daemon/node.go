@@ -30,7 +30,6 @@ type node struct {
 	board    *board
 	notifier *health.Notifier
 	registry *etcd.Registry
-	renewals chan renewal
 
 	cfg      *subnet.Config
 	network  tunnel.Network
@@ -45,12 +44,6 @@ type node struct {
 	// started says that packets were carried once: from then on nothing ends
 	// the daemon but its context, and no subnet is exchanged for another.
 	started atomic.Bool
-}
-
-// A renewal is a request of `weftd lease renew`.
-type renewal struct {
-	newSubnet bool
-	done      chan error
 }
 
 const (
@@ -83,6 +76,7 @@ func (n *node) run(ctx context.Context) error {
 		RenewMargin: n.o.LeaseRenewMargin,
 		Log:         n.log,
 	})
+	n.board.setManager(n.manager)
 	// The lease and the alive key outlive the backend at shutdown: as long as
 	// packets are carried, others see that this node lives.
 	managerCtx, stopManager := context.WithCancel(context.WithoutCancel(ctx))
@@ -137,8 +131,6 @@ func (n *node) loop(ctx context.Context, underlays <-chan underlayChange, config
 			n.closeBackend()
 		case raw := <-configs:
 			n.compareConfig(raw)
-		case r := <-n.renewals:
-			go func() { r.done <- n.manager.Renew(ctx, r.newSubnet) }()
 		case <-healthTick.C:
 			n.observe()
 			continue

@@ -80,7 +80,6 @@ func runDaemon(ctx context.Context, o *options.Options, log *slog.Logger) (err e
 	n := &node{
 		o: o, log: log, self: self, board: board,
 		notifier: health.NewNotifier(log),
-		renewals: make(chan renewal),
 	}
 	group.Go(func() error { return control.Serve(ctx, socket, n, log) })
 	if o.HealthzPort != 0 {

@@ -20,7 +20,8 @@ import (
 // the control socket, /readyz and the watchdog.
 type board struct {
 	mu      sync.Mutex
-	status  control.Status // what does not change often; Backend is filled in when asked
+	status  control.Status  // what does not change often; Backend is filled in when asked
+	manager *subnet.Manager // nil before there is one
 	view    subnet.View
 	backend tunnel.Backend
 	beat    time.Time // when the node's goroutine last passed by
@@ -59,6 +60,19 @@ func (b *board) setUnderlayProblem(err error) { b.set(func() { b.underlay = err 
 func (b *board) setBackendProblem(err error)  { b.set(func() { b.carrier = err }) }
 func (b *board) setFileProblem(err error)     { b.set(func() { b.file = err }) }
 func (b *board) setLease(v subnet.View)       { b.set(func() { b.view = v }) }
+
+// setConfigNote notes what is to be known about the config though the node
+// works, and tells whether that is news.
+func (b *board) setConfigNote(note string) (news bool) {
+	b.set(func() {
+		news = b.status.Network.Problem != note
+		b.status.Network.Problem = note
+	})
+	return news
+}
+
+// setManager notes the manager, once there is one.
+func (b *board) setManager(m *subnet.Manager) { b.set(func() { b.manager = m }) }
 
 func (b *board) setNetwork(n tunnel.Network) {
 	b.set(func() { b.status.Network.IPv4, b.status.Network.IPv6 = n.IPv4, n.IPv6 })
@@ -184,26 +198,17 @@ func firewallStatus(f firewall.Status) (control.Firewall, error) {
 
 func (n *node) Status() control.Status { return n.board.snapshot() }
 
-// RenewLease hands the request to the node's goroutine, which may not have
-// come so far as to have a lease.
+// RenewLease fails as long as the node has not come so far as to have a lease.
 func (n *node) RenewLease(ctx context.Context, newSubnet bool) (control.Lease, error) {
-	r := renewal{newSubnet: newSubnet, done: make(chan error, 1)}
-	select {
-	case n.renewals <- r:
-	case <-ctx.Done():
-		return control.Lease{}, ctx.Err()
-	case <-time.After(5 * time.Second):
-		return control.Lease{}, fmt.Errorf("this node has no lease to renew yet: see `weftd status`")
+	var manager *subnet.Manager
+	n.board.set(func() { manager = n.board.manager })
+	if manager == nil {
+		return control.Lease{}, errors.New("this node has no lease to renew yet: see `weftd status`")
 	}
-	select {
-	case err := <-r.done:
-		if err != nil {
-			return control.Lease{}, err
-		}
-		return leaseStatus(n.manager.View()), nil
-	case <-ctx.Done():
-		return control.Lease{}, ctx.Err()
+	if err := manager.Renew(ctx, newSubnet); err != nil {
+		return control.Lease{}, err
 	}
+	return leaseStatus(manager.View()), nil
 }
 
 // report tells systemd how the node is, in one line.

@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -22,11 +22,9 @@ import (
 const cleanupUsage = `Usage: weftd cleanup [flags]
 
 Removes from this host what weftd made and left when it stopped: its routes,
-firewall rules, devices and subnet.env. The node's identity stays, so that the
-next start takes the same subnet; --purge removes that too. weftd must be
-stopped. The lease in etcd expires by itself.
-
-Flags:
+firewall rules and subnet.env. The node's identity stays, so that the next
+start takes the same subnet; --purge removes that too. weftd must be stopped.
+The lease in etcd expires by itself.
 `
 
 // cmdCleanup removes everything that weft made on this host, and nothing else.
@@ -43,34 +41,37 @@ func cmdCleanup(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	options.AddStateDir(set, &stateDir)
 	options.AddSubnetFile(set, &subnetFile)
 	set.Bool(&purge, "purge", "remove this node's identity and its embedded etcd's data as well")
-	if err := set.Parse(args, os.Environ()); errors.Is(err, flag.ErrHelp) {
-		fmt.Fprint(stdout, cleanupUsage)
-		set.Usage(stdout)
-		return 0
-	} else if err != nil {
-		fmt.Fprintf(stderr, "weftd: %v\n", err)
-		return 2
+	if status, ok := parse(set, cleanupUsage, args, 0, 0, stdout, stderr); !ok {
+		return status
 	}
 
 	// Holding the control socket keeps a daemon from starting meanwhile.
 	lock, err := control.Listen(ctx, socket)
 	if err != nil {
-		fmt.Fprintf(stderr, "weftd: clean up: %v\n", err)
-		return 1
+		return fail(stderr, exitFailed, fmt.Errorf("clean up: %w", err))
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	err = errors.Join(
 		firewall.Cleanup(log),
-		netstate.RemoveOwn(log, udp.DefaultDevice),
-		envfile.Remove(subnetFile),
+		netstate.RemoveOwn(log),
+		removeSubnetFile(subnetFile, log),
 		purgeState(purge, stateDir),
 		lock.Close(),
 	)
 	if err != nil {
-		fmt.Fprintf(stderr, "weftd: clean up: %v\n", err)
-		return 1
+		return fail(stderr, exitFailed, fmt.Errorf("clean up: %w", err))
 	}
-	return 0
+	return exitOK
+}
+
+// removeSubnetFile leaves the file alone while the tunnel device is there:
+// weftd's goes when weftd ends, so flanneld must have taken over the host.
+func removeSubnetFile(file string, log *slog.Logger) error {
+	if _, err := net.InterfaceByName(udp.DefaultDevice); err == nil {
+		log.Warn("the subnet file stays: another program has the tunnel device now", "file", file, "device", udp.DefaultDevice)
+		return nil
+	}
+	return envfile.Remove(file)
 }
 
 func purgeState(purge bool, dir string) error {
