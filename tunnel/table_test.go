@@ -92,6 +92,17 @@ func TestNewTableChoosesEndpointAndFamilies(t *testing.T) {
 	}
 }
 
+func TestAnnounced(t *testing.T) {
+	for data, want := range map[string]int{
+		`{"weft":1}`: 1, ` { "weft" : 1, "x": [] } `: 1, `{"weft":2}`: 2,
+		"": 0, "null": 0, "{}": 0, `{"weft":-1}`: 0, `{"weft":"1"}`: 0, `{"weft":`: 0, "1": 0, `{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`: 0,
+	} {
+		if got := announced(json.RawMessage(data)); got != want {
+			t.Errorf("%s announces %d, want %d", data, got, want)
+		}
+	}
+}
+
 func TestNewTableSkips(t *testing.T) {
 	vxlan := weft("10.5.2.0/24", "", "192.0.2.2", "")
 	vxlan.Attrs.BackendType = "vxlan"
@@ -266,15 +277,20 @@ func TestTableSwap(t *testing.T) {
 	}
 }
 
-// A table of 10,000 peers, and the one it replaces, must fit into a small part
-// of the daemon's 100 MB.
-func TestTableIsSmall(t *testing.T) {
-	var leases []subnet.Lease
-	for i := range 10_000 {
+// manyLeases are n leases, dual stack, in 10.0.0.0/8.
+func manyLeases(n int) (leases []subnet.Lease) {
+	for i := range n {
 		v4 := fmt.Sprintf("10.%d.%d.0/24", 64+i/256, i%256)
 		v6 := fmt.Sprintf("fd00:5:%x::/64", 2+i)
 		leases = append(leases, weft(v4, v6, fmt.Sprintf("198.18.%d.%d", i/256, i%256), ""))
 	}
+	return leases
+}
+
+// A table of 10,000 peers, and the one it replaces, must fit into a small part
+// of the daemon's 100 MB.
+func TestTableIsSmall(t *testing.T) {
+	leases := manyLeases(10_000)
 	s := self()
 	s.Network.IPv4 = pfx("10.0.0.0/8")
 	var before, after runtime.MemStats
@@ -295,4 +311,34 @@ func TestTableIsSmall(t *testing.T) {
 	}
 	runtime.KeepAlive(first)
 	runtime.KeepAlive(second)
+}
+
+// What a lease event costs in a large cluster, and what a packet does.
+func BenchmarkNewTable(b *testing.B) {
+	leases := manyLeases(10_000)
+	s := self()
+	s.Network.IPv4 = pfx("10.0.0.0/8")
+	table := NewTable(s, leases, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		table = NewTable(s, leases, table)
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	s := self()
+	s.Network.IPv4 = pfx("10.0.0.0/8")
+	table := NewTable(s, manyLeases(10_000), nil)
+	var inner [256]netip.Addr
+	for i := range inner {
+		inner[i] = netip.AddrFrom4([4]byte{10, byte(64 + i*7%39), byte(i * 31), 9})
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if table.Lookup(inner[i%256]) == nil {
+			b.Fatal(inner[i%256])
+		}
+		i++
+	}
 }

@@ -100,6 +100,9 @@ func (b *Backend) MTU() int { return b.mtu }
 // Start implements tunnel.Backend. Sockets, device and all else are opened on
 // the calling goroutine, and so in its thread's network namespace.
 func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
+	if b.stop != nil {
+		return errors.New("start the udp backend: it is started already")
+	}
 	if !own.Subnet.IPv4.IsValid() {
 		return errors.New("start the udp backend: the lease has no IPv4 subnet")
 	}
@@ -239,10 +242,31 @@ func (b *Backend) replaceTable() {
 	}
 	table := tunnel.NewTable(self, b.peers, before)
 	b.table.Store(table)
-	for _, s := range table.Skipped() {
-		if !slices.Contains(before.Skipped(), s) {
+	b.logSkipped(before.Skipped(), table.Skipped())
+}
+
+// maxSkippedLines is how many leases are named in the log at once.
+const maxSkippedLines = 10
+
+// logSkipped logs leases that cannot be served, once each.
+func (b *Backend) logSkipped(before, now []tunnel.SkippedPeer) {
+	known := make(map[tunnel.SkippedPeer]bool, len(before))
+	for _, s := range before {
+		known[s] = true
+	}
+	lines, more := 0, 0
+	for _, s := range now {
+		switch {
+		case known[s]:
+		case lines == maxSkippedLines:
+			more++
+		default:
+			lines++
 			b.log.Warn("a lease cannot be served", "subnet", s.Subnet, "why", s.Why)
 		}
+	}
+	if more > 0 {
+		b.log.Warn("more leases cannot be served, see the status", "leases", more)
 	}
 }
 

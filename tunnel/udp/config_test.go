@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/tunnel"
 )
 
@@ -79,6 +80,28 @@ func TestData(t *testing.T) {
 		t.Error("a lease can be set before the start")
 	}
 	check(t, b.Close())
+}
+
+// A lease that cannot be served is logged once, many of them in few lines.
+func TestSkippedIsLogged(t *testing.T) {
+	var log logBuffer
+	b, err := New(testConfig(1, setup{}, &log))
+	check(t, err)
+	var list []subnet.Lease
+	for n := 2; n < 52; n++ {
+		l := testLease(n, setup{})
+		l.Attrs.BackendType = "vxlan"
+		list = append(list, l)
+	}
+	for range 3 {
+		b.SetPeers(list)
+	}
+	if n := log.count("a lease cannot be served"); n != 10 || log.count("leases=40") != 1 {
+		t.Errorf("%d lines:\n%s", n, &log)
+	}
+	if n := len(b.Status().Skipped); n != 50 {
+		t.Errorf("the status names %d", n)
+	}
 }
 
 // FuzzSettings reads the Backend object, which anyone who can write etcd chose.
