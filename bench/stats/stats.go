@@ -60,6 +60,10 @@ const resamples = 10_000
 //
 // The draws are always the same: equal samples have equal intervals.
 func RatioOfMedians(of, to []float64) (ratio Interval, ok bool) {
+	return ratioOfMedians(of, to, resamples)
+}
+
+func ratioOfMedians(of, to []float64, resamples int) (ratio Interval, ok bool) {
 	if len(of) != len(to) || len(of) == 0 {
 		return Interval{}, false
 	}
