@@ -51,8 +51,9 @@ type Backend interface {
 	MTU() int
 
 	// Start opens devices and sockets and installs routes for own. When it
-	// returns nil, packets are carried (towards no peer yet). On an error
-	// nothing is left behind. The context bounds the start only.
+	// returns nil, packets are carried (towards no peer yet, or, in a kernel
+	// backend, towards the peers of an earlier run). On an error no more is
+	// left behind than after Close. The context bounds the start only.
 	Start(ctx context.Context, own subnet.Lease) error
 
 	// SetOwn changes this node's lease (public IP, or the subnet itself).
@@ -88,7 +89,8 @@ type Status struct {
 	Capabilities []Capability      `json:"capabilities,omitempty"`
 	Peers        []PeerStatus      `json:"peers"`
 	Skipped      []SkippedPeer     `json:"skipped,omitempty"`
-	Drops        map[string]uint64 `json:"drops,omitempty"` // packets by reason
+	Problems     []string          `json:"problems,omitempty"` // what the kernel does not hold as it should
+	Drops        map[string]uint64 `json:"drops,omitempty"`    // packets by reason
 }
 
 // Capability is an offload or feature of the kernel, in force or not.

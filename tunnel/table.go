@@ -95,33 +95,14 @@ func newPeer(self Self, l subnet.Lease) (*Peer, error) {
 		Weft:   announced(l.Attrs.BackendData),
 		public: [2]netip.Addr{l.Attrs.PublicIP, l.Attrs.PublicIPv6},
 	}
-	if typ := l.Attrs.BackendType; typ != "" && typ != "udp" {
-		return nil, fmt.Errorf("its backend is %s, this node's is udp", typ)
-	}
-	if !within(l.Subnet.IPv4, self.Network.IPv4) {
-		return nil, fmt.Errorf("%v is no part of the network %v", l.Subnet.IPv4, self.Network.IPv4)
-	}
-	if l.Subnet.IPv6.IsValid() && !within(l.Subnet.IPv6, self.Network.IPv6) {
-		return nil, fmt.Errorf("%v is no part of the network %v", l.Subnet.IPv6, self.Network.IPv6)
-	}
-	if overlap(l.Subnet, self.Own.Subnet) {
-		return nil, fmt.Errorf("it overlaps this node's own subnet %v", subnetText(self.Own.Subnet))
+	if err := checkLease(self, "udp", l); err != nil {
+		return nil, err
 	}
 	if p.Weft == 0 { // flannel's udp backend knows IPv4 only, inside and outside
 		p.Subnet.IPv6, p.public[1] = netip.Prefix{}, netip.Addr{}
 	}
-	own := self.Own.Attrs
-	for _, a := range p.public {
-		switch {
-		case !a.IsValid():
-		case a == own.PublicIP || a == own.PublicIPv6:
-			return nil, fmt.Errorf("its public IP %v is this node's own", a)
-		case self.Network.Contains(a):
-			// A packet to this peer would be routed into the tunnel again.
-			return nil, fmt.Errorf("its public IP %v lies inside the network", a)
-		case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback():
-			return nil, fmt.Errorf("its public IP %v is no address of a host", a)
-		}
+	if err := checkPublic(self, p.public[0], p.public[1]); err != nil {
+		return nil, err
 	}
 	switch {
 	case self.IPv4 && p.public[0].IsValid():
