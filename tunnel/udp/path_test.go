@@ -45,15 +45,26 @@ func setMTUDiscovery(t *testing.T, c net.PacketConn, value int) {
 var serial atomic.Uint64
 
 // arrives sends one datagram of the given payload, at least 8 bytes, and
-// reports whether it came. Late ones of former calls are passed over.
+// reports whether it came; lost is for those that should not. Late ones of
+// former calls are passed over.
 func arrives(t *testing.T, from, to net.PacketConn, payload int) bool {
+	t.Helper()
+	return sendOne(t, from, to, payload, 5*time.Second)
+}
+
+func lost(t *testing.T, from, to net.PacketConn, payload int) bool {
+	t.Helper()
+	return !sendOne(t, from, to, payload, 200*time.Millisecond)
+}
+
+func sendOne(t *testing.T, from, to net.PacketConn, payload int, wait time.Duration) bool {
 	t.Helper()
 	sent := binary.BigEndian.AppendUint64(nil, serial.Add(1))
 	sent = append(sent, make([]byte, payload-len(sent))...)
 	if _, err := from.WriteTo(sent, to.LocalAddr()); err != nil && !errors.Is(err, unix.EMSGSIZE) {
 		t.Fatal(err)
 	}
-	to.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	to.SetReadDeadline(time.Now().Add(wait))
 	buf := make([]byte, 65536)
 	for {
 		n, _, err := to.ReadFrom(buf)
@@ -93,7 +104,7 @@ func TestPathMTU(t *testing.T) {
 					probing(t, from)
 					a.Table().Peers()[0].State.PathMTU.Set(1, time.Now()) // lapsed
 					// The router needs some time after its making.
-					waitFor(t, "the way", func() bool { return arrives(t, from, to, 100) })
+					waitFor(t, "the way", func() bool { return !lost(t, from, to, 100) })
 					if !arrives(t, from, to, full) {
 						t.Fatal("a packet that fits exactly does not arrive")
 					}
@@ -101,7 +112,7 @@ func TestPathMTU(t *testing.T) {
 					ip(t, namespaces[1], "link", "set", "eth0", "mtu", fmt.Sprint(narrow))
 					defer ip(t, namespaces[1], "link", "set", "eth0", "mtu", "1500")
 					defer ip(t, router, "link", "set", "port2", "mtu", "1500")
-					if arrives(t, from, to, full) {
+					if !lost(t, from, to, full) {
 						t.Fatal("a packet longer than the way arrives")
 					}
 					waitFor(t, "the path MTU", func() bool { return pathMTU(a) == narrow })
@@ -110,7 +121,7 @@ func TestPathMTU(t *testing.T) {
 						t.Error("a packet that fits exactly does not arrive")
 					}
 					before := a.drops()["tx_too_big"]
-					if arrives(t, from, to, fits+1) {
+					if !lost(t, from, to, fits+1) {
 						t.Error("a packet with DF that is one byte too long arrives")
 					}
 					if got := a.drops()["tx_too_big"] - before; got != 1 {
