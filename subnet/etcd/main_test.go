@@ -33,7 +33,6 @@ func run(m *testing.M) int {
 	shared, err = embedded.Start(context.Background(), embedded.Config{
 		DataDir:      dir,
 		ListenClient: []string{"http://127.0.0.1:0"},
-		ListenPeer:   []string{"http://127.0.0.1:0"},
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

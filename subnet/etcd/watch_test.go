@@ -207,7 +207,6 @@ func ownMember(t testing.TB, cfg embedded.Config) *embedded.Member {
 	if cfg.ListenClient == nil {
 		cfg.ListenClient = []string{"http://127.0.0.1:0"}
 	}
-	cfg.ListenPeer = []string{"http://127.0.0.1:0"}
 	m, err := embedded.Start(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -10,10 +10,17 @@ import (
 	"strings"
 )
 
-const (
-	defaultClientURL = "http://127.0.0.1:2379"
-	defaultPeerURL   = "http://127.0.0.1:2380"
-)
+const defaultClientURL = "http://127.0.0.1:2379"
+
+// defaultPeerURL is on a free port: with one member nobody needs to know it.
+// It is not without TLS where clients need certificates, for who speaks to a
+// member as a peer can do what a client can.
+func (c Config) defaultPeerURL() string {
+	if c.CAFile != "" {
+		return "https://127.0.0.1:0"
+	}
+	return "http://127.0.0.1:0"
+}
 
 // parseListen checks the URLs to listen on against how clients must prove who
 // they are. An etcd that strangers reach lets them write leases, and with

@@ -74,7 +74,6 @@ func local(dir string, log *slog.Logger) Config {
 	return Config{
 		DataDir:      dir,
 		ListenClient: []string{"http://127.0.0.1:0"},
-		ListenPeer:   []string{"http://127.0.0.1:0"},
 		Log:          log,
 	}
 }

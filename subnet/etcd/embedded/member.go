@@ -31,9 +31,9 @@ type Config struct {
 	Name    string // of the member; "" means "weft"
 
 	// URLs to listen on, http or https, each with an IP address (or
-	// localhost) and a port. Empty means port 2379 for clients and 2380 for
-	// peers, on 127.0.0.1 without TLS. Elsewhere than on loopback, TLS with a
-	// CAFile or Insecure is required.
+	// localhost) and a port. Empty means port 2379 for clients, without TLS,
+	// and a free port for peers, on 127.0.0.1. Elsewhere than on loopback, TLS
+	// with a CAFile or Insecure is required.
 	ListenClient []string
 	ListenPeer   []string
 
@@ -57,6 +57,9 @@ const (
 	// quota bounds the database, in bytes. A lease is below 1 KiB with its
 	// history of an hour; etcd refuses every write once this is reached.
 	quota = 2 << 30
+
+	// maxSocketPath is sizeof(sun_path) of unix(7) less the final zero.
+	maxSocketPath = 107
 )
 
 // quietMessages are those of every healthy start and end.
@@ -135,7 +138,7 @@ func (c Config) etcd() (*embed.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	peer, err := c.parseListen(c.ListenPeer, defaultPeerURL)
+	peer, err := c.parseListen(c.ListenPeer, c.defaultPeerURL())
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +146,11 @@ func (c Config) etcd() (*embed.Config, error) {
 	dir, err := filepath.Abs(c.DataDir)
 	if err != nil {
 		return nil, fmt.Errorf("data directory of the embedded etcd: %w", err)
+	}
+
+	socket := filepath.Join(dir, "http.sock")
+	if len(socket) > maxSocketPath {
+		return nil, fmt.Errorf("data directory %s of the embedded etcd: choose one with a path shorter by %d bytes, since a unix socket goes into it", dir, len(socket)-maxSocketPath)
 	}
 
 	e := embed.NewConfig()
@@ -156,7 +164,7 @@ func (c Config) etcd() (*embed.Config, error) {
 	// etcd also serves HTTP: version, health, metrics, debug variables. On a
 	// socket in the data directory they are for root only, and gRPC, which
 	// has the port alone then, need not run inside Go's HTTP server.
-	e.ListenClientHttpUrls = []url.URL{{Scheme: "unix", Path: filepath.Join(dir, "http.sock")}}
+	e.ListenClientHttpUrls = []url.URL{{Scheme: "unix", Path: socket}}
 	e.InitialCluster = e.InitialClusterFromName(e.Name)
 	// The token goes into the cluster's ID when the data directory is new,
 	// and is not looked at later. A random one lets clients see that a wiped

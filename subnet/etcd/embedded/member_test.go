@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -220,7 +221,6 @@ func TestClientCertificates(t *testing.T) {
 	m := start(t, Config{
 		DataDir:      t.TempDir(),
 		ListenClient: []string{"https://127.0.0.1:0"},
-		ListenPeer:   []string{"https://127.0.0.1:0"},
 		CertFile:     files.Server.Cert, KeyFile: files.Server.Key, CAFile: files.CA.Cert,
 	})
 	dialTLS := func(info transport.TLSInfo) *clientv3.Client {
@@ -239,6 +239,36 @@ func TestClientCertificates(t *testing.T) {
 	if _, err := stranger.Get(ctx, "a"); err == nil {
 		t.Error("a client without a certificate was let in")
 	}
+	web := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+	}}
+	if resp, err := web.Get("https://" + m.etcd.Peers[0].Addr().String() + "/members"); err == nil {
+		resp.Body.Close()
+		t.Error("a peer without a certificate was let in")
+	}
+}
+
+// TestHTTP checks that HTTP is served on the socket and not on the port.
+func TestHTTP(t *testing.T) {
+	dir := t.TempDir()
+	m := start(t, local(dir, nil))
+	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	if resp, err := web.Get(m.Endpoints()[0] + "/metrics"); err == nil {
+		resp.Body.Close()
+		t.Errorf("the port answers HTTP with %s", resp.Status)
+	}
+	web.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(dir, "http.sock"))
+	}
+	resp, err := web.Get("http://etcd/health")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("the socket answers %s", resp.Status)
+	}
 }
 
 func TestStartErrors(t *testing.T) {
@@ -252,11 +282,12 @@ func TestStartErrors(t *testing.T) {
 		want string
 	}{
 		{Config{}, "no data directory"},
+		{Config{DataDir: "/" + strings.Repeat("d", 100)}, "shorter by 4 bytes"},
 		{Config{DataDir: dir, CertFile: file}, "certificate and its key together"},
 		{Config{DataDir: dir, CertFile: "/nonexistent", KeyFile: file}, "/nonexistent: no such file"},
 		{Config{DataDir: file, ListenClient: []string{"http://127.0.0.1:0"}}, "make the data directory"},
-		{Config{DataDir: dir, ListenClient: []string{"http://192.0.2.1:2379"}, Insecure: true, ListenPeer: []string{"http://127.0.0.1:0"}}, "no interface of this host has that address"},
-		{Config{DataDir: dir, CertFile: file, KeyFile: file, ListenClient: []string{"https://127.0.0.1:0"}, ListenPeer: []string{"http://127.0.0.1:0"}}, "failed to find any PEM data"},
+		{Config{DataDir: dir, ListenClient: []string{"http://192.0.2.1:2379"}, Insecure: true}, "no interface of this host has that address"},
+		{Config{DataDir: dir, CertFile: file, KeyFile: file, ListenClient: []string{"https://127.0.0.1:0"}}, "failed to find any PEM data"},
 	} {
 		m, err := Start(t.Context(), tt.cfg)
 		if err == nil {
