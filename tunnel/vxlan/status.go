@@ -1,0 +1,82 @@
+package vxlan
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/weftnet/weft/tunnel"
+	"github.com/weftnet/weft/tunnel/kernel"
+	"github.com/weftnet/weft/tunnel/netstate"
+)
+
+// Status implements tunnel.Backend. The kernel does not count by peer.
+func (b *Backend) Status() tunnel.Status {
+	problems, skipped := b.Report()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := tunnel.Status{
+		Type:         "vxlan",
+		Device:       strings.Join(b.vtep.Devices(), " "),
+		MTU:          b.MTU(),
+		Capabilities: b.vtep.capabilities(),
+		Peers:        make([]tunnel.PeerStatus, 0, len(b.remotes)),
+		Skipped:      skipped,
+	}
+	for _, err := range b.vtep.Missing() {
+		s.Problems = append(s.Problems, err.Error())
+	}
+	for _, r := range b.remotes {
+		s.Peers = append(s.Peers, b.peerStatus(r, problems))
+	}
+	s.Problems = append(s.Problems, kernel.Texts(problems)...)
+	return s
+}
+
+// peerStatus removes from problems the direct routes that need not stand.
+func (b *Backend) peerStatus(r Remote, problems map[string]netstate.Problem) tunnel.PeerStatus {
+	first := r.ends[0]
+	s := tunnel.PeerStatus{
+		Subnet:   r.Lease.Subnet.IPv4.String(),
+		NodeID:   r.Lease.Attrs.NodeID,
+		Endpoint: netip.AddrPortFrom(first.public, b.vtep.Port()).String(),
+		Path:     "vxlan",
+		PathMTU:  first.mtu + first.overhead(),
+		Notes:    r.Notes,
+	}
+	if v6 := r.Lease.Subnet.IPv6; v6.IsValid() {
+		s.SubnetV6 = v6.String()
+	}
+	if !b.vtep.settings.DirectRouting {
+		return s
+	}
+	for i, route := range r.direct(b.vtep.underlay.Name, b.own) {
+		p, missing := problems[route.String()]
+		if missing && p.Pending {
+			delete(problems, route.String())
+		}
+		if i == 0 && !missing {
+			s.Path, s.Endpoint, s.PathMTU = "direct", first.public.String(), b.vtep.underlay.MTU
+		}
+	}
+	return s
+}
+
+func (s *side) overhead() int {
+	if s.ipv6 {
+		return overheadIPv6
+	}
+	return overheadIPv4
+}
+
+func (v *VTEP) capabilities() []tunnel.Capability {
+	checksum := tunnel.Capability{Name: "tx_checksum", On: v.settings.txChecksum != netstate.Off, Why: "the kernel's choice"}
+	if v.settings.txChecksum != netstate.Leave {
+		checksum.Why = "configured"
+	}
+	return []tunnel.Capability{
+		checksum,
+		{Name: "direct_routing", On: v.settings.DirectRouting, Why: "configured"},
+		{Name: "learning", On: v.settings.Learning, Why: "configured"},
+		{Name: "gbp", On: v.settings.GBP, Why: "configured"},
+	}
+}
