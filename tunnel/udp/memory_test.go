@@ -197,7 +197,7 @@ func (w *memWaiter) wake() {
 	}
 }
 
-func (w *memWaiter) wait(events int16, timeout time.Duration) (int16, bool) {
+func (w *memWaiter) wait(events int16, timeout time.Duration) int16 {
 	var expired <-chan time.Time
 	if timeout > 0 {
 		expired = time.After(timeout)
@@ -206,9 +206,9 @@ func (w *memWaiter) wait(events int16, timeout time.Duration) (int16, bool) {
 	case <-w.ready:
 	case <-expired:
 	case <-w.stopped:
-		return 0, false
+		return 0
 	}
-	return events, true
+	return events
 }
 
 func gatherIovecs(iov []unix.Iovec) (b []byte) {

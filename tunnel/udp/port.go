@@ -32,8 +32,8 @@ type udpPort interface {
 type waiter interface {
 	// wait blocks until one of events (POLLIN, POLLOUT) or an error is
 	// there, or for the timeout, if it is above zero, and returns what is
-	// there. ok is false once the backend is being closed.
-	wait(events int16, timeout time.Duration) (ready int16, ok bool)
+	// there. It blocks no longer once the backend is being closed.
+	wait(events int16, timeout time.Duration) (ready int16)
 }
 
 // fdPort is a port on a descriptor. How a thread waits, and which kind of
@@ -55,20 +55,20 @@ func newPort(fd, stop int) *fdPort {
 	return p
 }
 
-func (p *fdPort) wait(events int16, timeout time.Duration) (ready int16, ok bool) {
+func (p *fdPort) wait(events int16, timeout time.Duration) (ready int16) {
 	ms := -1
 	if timeout > 0 {
 		ms = int(max(timeout/time.Millisecond, 1))
 	}
 	for {
 		p.poll[0].Events = events
-		p.poll[0].Revents, p.poll[1].Revents = 0, 0
+		p.poll[0].Revents = 0
 		// EINTR is frequent: the Go runtime preempts by signals. A timeout
 		// then starts anew, which no caller minds.
 		if _, err := unix.Poll(p.poll[:], ms); err == unix.EINTR {
 			continue
 		}
-		return p.poll[0].Revents, p.poll[1].Revents == 0
+		return p.poll[0].Revents
 	}
 }
 

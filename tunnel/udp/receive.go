@@ -68,7 +68,7 @@ func (r *receiver) run(t *thread) error {
 		}
 		if n == 0 {
 			t.idle()
-			if ready, _ := r.socket.wait(unix.POLLIN, 0); ready&unix.POLLERR != 0 {
+			if ready := r.socket.wait(unix.POLLIN, 0); ready&unix.POLLERR != 0 {
 				r.errors.drain()
 			}
 			continue

@@ -66,11 +66,10 @@ func (b *sendBatch) pause(events int16, timeout time.Duration) bool {
 		return false
 	}
 	b.patience--
-	ready, ok := b.port.wait(events, timeout)
-	if ready&unix.POLLERR != 0 {
+	if ready := b.port.wait(events, timeout); ready&unix.POLLERR != 0 {
 		b.errors.drain()
 	}
-	return ok
+	return true
 }
 
 // failed deals with message i, which could not be sent.
