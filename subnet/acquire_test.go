@@ -50,6 +50,7 @@ func TestRace(t *testing.T) {
 	} {
 		inBubble(t, func(t *testing.T, r *rig) {
 			r.config = config
+			begin := time.Now()
 			for i := range count {
 				h := host{id: fmt.Sprint("node", i), ip: fmt.Sprint("192.0.2.", i+1)}
 				n := r.start(h, nil)
@@ -64,6 +65,10 @@ func TestRace(t *testing.T) {
 					}
 				}
 				all = append(all, v.Own.Subnet)
+			}
+			// An attempt takes 10 ms on average, and one in all succeeds at a time.
+			if d := time.Since(begin); d > time.Second {
+				t.Errorf("it took %v", d)
 			}
 			for _, n := range r.nodes {
 				n.until("all others are peers", func(v subnet.View) bool { return len(v.Peers) == count-1 && len(v.Alive) == count })

@@ -135,13 +135,13 @@ func (s *situation) acquire() decision {
 // claims returns the leases and reservations that are ours, best first, and
 // one that only seems so: it has our public IP, but its owner lives.
 func (s *situation) claims() (own []Lease, stranger Lease) {
-	for _, l := range sorted(s.table.leases) {
+	for _, l := range s.table.leases.sorted {
 		switch {
 		case l.Subnet == s.avoid:
-		case s.ours(l), s.sameIP(l) && !s.lives(l):
-			own = append(own, l)
-		case s.sameIP(l):
-			stranger = l
+		case s.ours(*l), s.sameIP(*l) && !s.lives(*l):
+			own = append(own, *l)
+		case s.sameIP(*l):
+			stranger = *l
 		}
 	}
 	rank := func(l Lease) int {
@@ -218,25 +218,24 @@ func (s *situation) choose() decision {
 // subnet, or else the first in order. Leases outside the network do not count:
 // one of 10.0.0.0/8 must not block all of 10.5.0.0/16.
 func (s *situation) holder(want Subnet) (Lease, bool) {
-	if l, ok := s.table.leases[want]; ok {
+	if l, ok := s.table.leases.get(want); ok {
 		return l, true
 	}
-	var found Lease
-	for o, l := range s.table.leases {
-		if o.Overlaps(want) && s.config.Covers(o) && (found.Subnet.IsZero() || o.Compare(found.Subnet) < 0) {
-			found = l
+	for _, l := range s.table.leases.sorted {
+		if l.Subnet.Overlaps(want) && s.config.Covers(l.Subnet) {
+			return *l, true
 		}
 	}
-	return found, !found.Subnet.IsZero()
+	return Lease{}, false
 }
 
 // taken lists what may not be chosen.
 func (s *situation) taken() []Subnet {
 	taken := []Subnet{s.avoid}
-	for _, leases := range []map[Subnet]Lease{s.table.leases, s.table.lost} {
-		for sn := range leases {
-			if s.config.Covers(sn) {
-				taken = append(taken, sn)
+	for _, set := range []leaseSet{s.table.leases, s.table.lost} {
+		for _, l := range set.sorted {
+			if s.config.Covers(l.Subnet) {
+				taken = append(taken, l.Subnet)
 			}
 		}
 	}

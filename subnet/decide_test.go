@@ -61,8 +61,7 @@ func (tt decideTest) run(t *testing.T) {
 		random:    func(uint64) uint64 { return 0 },
 	}
 	for i, e := range tt.leases {
-		l := e.lease(t, int64(i+1))
-		s.table.leases[l.Subnet] = l
+		s.table.leases.put(e.lease(t, int64(i+1)))
 	}
 	for _, key := range tt.bad {
 		key = "/prefix/subnets/" + key

@@ -80,7 +80,8 @@ func (m *Manager) act(ctx context.Context) bool {
 		return false
 	}
 	now := time.Now()
-	if w := m.lease.writes.wait(now); w > 0 && !first {
+	answer := !first && (d.verb == create || d.lease.Revision != m.lease.own.Revision)
+	if w := m.lease.writes.wait(now); answer && w > 0 {
 		m.retryAt = now.Add(w)
 		return false
 	}
@@ -91,8 +92,13 @@ func (m *Manager) act(ctx context.Context) bool {
 		m.previous = slices.Concat([]Subnet{d.lease.Subnet}, m.previous)
 		return true
 	case err == nil:
-		m.lease.writes.spend(now)
+		if answer {
+			m.lease.writes.spend(now)
+		}
 		return true
+	case errors.Is(err, ErrChanged) && d.verb == create:
+		m.race.lose(time.Now())
+		m.retryAt = m.race.until(m.table.ahead(m.node.ID))
 	case errors.Is(err, ErrChanged):
 		m.retryAt = time.Now().Add(m.writeLost.delay())
 	default:
@@ -112,6 +118,7 @@ func (m *Manager) write(ctx context.Context, d decision) error {
 	switch d.verb {
 	case create:
 		l, err = m.registry.Create(callCtx, d.subnet, m.attrs, m.ttl, m.table.revision)
+		m.race.created(time.Since(granted))
 	case update:
 		l, err = m.registry.Update(callCtx, d.lease, m.attrs, m.ttl)
 	case remove:
@@ -132,7 +139,7 @@ func (m *Manager) write(ctx context.Context, d decision) error {
 	m.published.dirty = true
 	if d.verb == remove {
 		m.log.Info("lease removed", "subnet", d.lease.Subnet, "why", d.why)
-		delete(m.table.leases, d.lease.Subnet)
+		m.table.leases.remove(d.lease.Subnet)
 		return nil
 	}
 	m.table.put(l)
@@ -171,8 +178,9 @@ func (m *Manager) schedule(granted time.Time) {
 	if l.own.Reservation {
 		return
 	}
-	wait := max(m.ttl-m.margin, m.ttl/10)
-	l.expires = granted.Add(m.ttl)
+	ttl := m.ttl - m.ttl/100 // what the Registry promises at least
+	wait := max(ttl-m.margin, ttl/10)
+	l.expires = granted.Add(ttl)
 	l.renewAt = granted.Add(wait - rand.N(min(wait, m.margin)/10+1))
 }
 
@@ -256,7 +264,7 @@ func (m *Manager) renewNow(ctx context.Context, r renewal) error {
 
 // release gives up a lease that another has taken the place of.
 func (m *Manager) release(ctx context.Context, old Lease, held bool) error {
-	old, there := m.table.leases[old.Subnet]
+	old, there := m.table.leases.get(old.Subnet)
 	if !held || !there || old.Reservation {
 		return nil
 	}

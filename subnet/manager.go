@@ -76,7 +76,9 @@ type Manager struct {
 	listAt   time.Time // when it is to be read at the latest
 	retryAt  time.Time // neither is tried before; zero if they may be
 
-	listFailed, writeFailed, writeLost backoff // the last one after a lost race
+	race race
+
+	listFailed, writeFailed, writeLost backoff // the last one: our lease was changed by others
 }
 
 // NewManager returns a manager that Run sets in motion.
@@ -240,8 +242,14 @@ func (m *Manager) step(ctx context.Context) {
 	m.lease.renewDue = elapsed(&m.lease.renewAt, now) || m.lease.renewDue
 	elapsed(&m.lease.askAt, now)
 	elapsed(&m.lease.takeBackAt, now)
+	elapsed(&m.published.surveyAt, now)
 	m.announce.isClone = elapsed(&m.announce.cloneAt, now) || m.announce.isClone
-	elapsed(&m.retryAt, now)
+	if !m.race.lostAt.IsZero() {
+		m.retryAt = m.race.until(m.table.ahead(m.node.ID))
+	}
+	if elapsed(&m.retryAt, now) {
+		m.race.lostAt = time.Time{}
+	}
 	if m.needList && m.retryAt.IsZero() {
 		if err := m.list(ctx); err != nil {
 			m.retryAt = time.Now().Add(m.listFailed.delay())
@@ -275,6 +283,9 @@ func (m *Manager) nextDeadline() time.Time {
 			next = at
 		}
 	}
+	if m.published.dirty && m.published.surveyAt.Before(next) {
+		next = m.published.surveyAt
+	}
 	return next
 }
 
@@ -282,6 +293,7 @@ func (m *Manager) nextDeadline() time.Time {
 func (m *Manager) list(ctx context.Context) error {
 	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	begin := time.Now()
 	snap, err := m.registry.Snapshot(callCtx)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -298,6 +310,7 @@ func (m *Manager) list(ctx context.Context) error {
 	m.published.dirty = true
 	m.needList = false
 	m.listFailed.reset()
+	m.race.listed(time.Since(begin))
 	m.listAt = time.Now().Add(auditInterval(len(snap.Leases)))
 	return nil
 }

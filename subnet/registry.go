@@ -27,9 +27,9 @@ type Registry interface {
 	// Snapshot lists leases and live nodes at one revision.
 	Snapshot(ctx context.Context) (*Snapshot, error)
 
-	// Create writes a lease that expires after ttl, provided that its key
-	// does not exist and that nothing under subnets/ was written after
-	// revision asOf; otherwise ErrChanged.
+	// Create writes a lease that expires after ttl, or up to a hundredth of
+	// that earlier, provided that its key does not exist and that nothing
+	// under subnets/ was written after revision asOf; otherwise ErrChanged.
 	Create(ctx context.Context, s Subnet, a Attrs, ttl time.Duration, asOf int64) (Lease, error)
 
 	// Update rewrites a lease with a new ttl (a reservation stays without

@@ -11,14 +11,16 @@ import (
 // and our own writes changed since.
 type table struct {
 	revision int64 // everything up to it is known; some of what follows may be
-	leases   map[Subnet]Lease
-	alive    map[string]Node
+	leases   leaseSet
+	alive    map[string]Node     // by ID
 	bad      map[string]BadEntry // by key
+
+	aliveChanged bool // since somebody cleared it
 
 	// lost holds leases of which only the registry's loss of its data tells
 	// that they are gone. Their owners write them again; until lostUntil they
 	// count as if they had.
-	lost      map[Subnet]Lease
+	lost      leaseSet
 	lostUntil time.Time // zero while nothing is lost
 }
 
@@ -27,10 +29,7 @@ type table struct {
 const lostGrace = time.Minute
 
 func newTable() *table {
-	return &table{
-		leases: map[Subnet]Lease{}, alive: map[string]Node{},
-		bad: map[string]BadEntry{}, lost: map[Subnet]Lease{},
-	}
+	return &table{alive: map[string]Node{}, bad: map[string]BadEntry{}}
 }
 
 // replace takes a snapshot for all that is known. Revisions lower than before
@@ -38,10 +37,7 @@ func newTable() *table {
 func (t *table) replace(s *Snapshot, now time.Time) (lostData bool) {
 	old := t.leases
 	lostData = s.Revision < t.revision
-	t.leases = make(map[Subnet]Lease, len(s.Leases))
-	for _, l := range s.Leases {
-		t.leases[l.Subnet] = l
-	}
+	t.leases = newLeaseSet(s.Leases)
 	t.bad = make(map[string]BadEntry, len(s.Bad))
 	for _, b := range s.Bad {
 		t.bad[b.Key] = b
@@ -49,42 +45,38 @@ func (t *table) replace(s *Snapshot, now time.Time) (lostData bool) {
 	}
 	t.alive = map[string]Node{}
 	maps.Copy(t.alive, s.Alive)
+	t.aliveChanged = true
 	t.revision = s.Revision
 	if lostData {
-		maps.Copy(t.lost, old)
+		t.lost = leaseSet{slices.Clone(old.sorted)}
 		t.lostUntil = now.Add(lostGrace)
 	}
 	t.settleLost()
 	return lostData
 }
 
-// settleLost drops the lost leases that are there again, or whose place is
-// taken.
+// settleLost drops the lost leases that are there again, and then those whose
+// place is taken: few, if any.
 func (t *table) settleLost() {
-	for lost := range t.lost {
-		if _, again := t.leases[lost]; again {
-			delete(t.lost, lost)
-			continue
-		}
-		for s := range t.leases {
-			if s.Overlaps(lost) {
-				delete(t.lost, lost)
-				break
-			}
-		}
-	}
+	t.lost.sorted = slices.DeleteFunc(t.lost.sorted, func(l *Lease) bool {
+		_, again := t.leases.get(l.Subnet)
+		return again
+	})
+	t.lost.sorted = slices.DeleteFunc(t.lost.sorted, func(l *Lease) bool {
+		return slices.ContainsFunc(t.leases.sorted, func(o *Lease) bool { return o.Subnet.Overlaps(l.Subnet) })
+	})
 }
 
 // keepReadable leaves a lease in place whose value became unreadable: its
 // owner is about to write it again.
-func (t *table) keepReadable(b BadEntry, old map[Subnet]Lease) {
+func (t *table) keepReadable(b BadEntry, old leaseSet) {
 	dir, name, _ := cutLast(b.Key, "/")
 	if !strings.HasSuffix(dir, "/subnets") {
 		return
 	}
 	if s, err := ParseKey(name); err == nil {
-		if l, ok := old[s]; ok {
-			t.leases[s] = l
+		if l, ok := old.get(s); ok {
+			t.leases.put(l)
 		}
 	}
 }
@@ -104,14 +96,14 @@ func (t *table) apply(ch Changes) bool {
 	t.revision = ch.Revision
 	for _, l := range ch.Put {
 		// Our own write may be known before what preceded it.
-		if old, ok := t.leases[l.Subnet]; !ok || old.Revision < l.Revision {
+		if old, ok := t.leases.get(l.Subnet); !ok || old.Revision < l.Revision {
 			t.put(l)
 		}
 	}
 	for _, s := range ch.Deleted {
 		t.clearBad("/subnets/" + s.Key())
-		if t.leases[s].Revision <= ch.Revision {
-			delete(t.leases, s)
+		if old, _ := t.leases.get(s); old.Revision <= ch.Revision {
+			t.leases.remove(s)
 		}
 	}
 	for _, n := range ch.Up {
@@ -129,18 +121,15 @@ func (t *table) apply(ch Changes) bool {
 			t.bad[b.Key] = b
 		}
 	}
+	t.aliveChanged = t.aliveChanged || len(ch.Up)+len(ch.Down) > 0
 	return len(ch.Put)+len(ch.Deleted)+len(ch.Up)+len(ch.Down)+len(ch.Bad) > 0
 }
 
 // put notes a lease, written by us or by others.
 func (t *table) put(l Lease) {
 	t.clearBad("/subnets/" + l.Subnet.Key())
-	t.leases[l.Subnet] = l
-	for s := range t.lost {
-		if s.Overlaps(l.Subnet) {
-			delete(t.lost, s)
-		}
-	}
+	t.leases.put(l)
+	t.lost.removeOverlapping(l.Subnet)
 }
 
 func (t *table) clearBad(suffix string) {
@@ -167,16 +156,6 @@ func (t *table) forgetLost(now time.Time) bool {
 	if !elapsed(&t.lostUntil, now) {
 		return false
 	}
-	clear(t.lost)
+	t.lost = leaseSet{}
 	return true
-}
-
-// sorted returns the leases of all maps in order of their subnets.
-func sorted(all ...map[Subnet]Lease) []Lease {
-	var leases []Lease
-	for _, m := range all {
-		leases = slices.AppendSeq(leases, maps.Values(m))
-	}
-	slices.SortFunc(leases, func(a, b Lease) int { return a.Subnet.Compare(b.Subnet) })
-	return leases
 }

@@ -3,8 +3,6 @@ package subnet
 import (
 	"fmt"
 	"maps"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -33,6 +31,7 @@ type View struct {
 // published is what publish remembers between its calls.
 type published struct {
 	dirty    bool             // leases, nodes, or what is ours changed since
+	surveyAt time.Time        // no survey before; zero if there may be one
 	warnings []string         // what is wrong around a lease that is held
 	problem  string           // last logged
 	bad      map[string]int64 // revision logged, by key
@@ -47,11 +46,23 @@ func (m *Manager) publish() {
 	if v.Held {
 		v.Own, v.Expires = m.lease.own, m.lease.expires
 	}
-	if p.dirty {
-		s := m.situation()
-		v.Peers, v.Bad, p.warnings = s.survey()
-		v.Alive = maps.Clone(m.table.alive)
+	// What is ours and what is a peer's never contradict each other.
+	moved := v.Held != before.Held || v.Own.Subnet != before.Own.Subnet
+	surveyed := moved || p.dirty && p.surveyAt.IsZero()
+	if surveyed {
+		begin := time.Now()
+		around := m.situation().survey()
+		v.Peers, v.Bad, p.warnings = around.peers, around.bad, around.warnings
+		if m.table.aliveChanged {
+			v.Alive = maps.Clone(m.table.alive)
+			m.table.aliveChanged = false
+		}
 		m.logBad(v.Bad)
+		p.dirty = false
+		// Where thousands of nodes start together, surveys take a fifth of
+		// the time and not all of it.
+		end := time.Now()
+		p.surveyAt = end.Add(4 * end.Sub(begin))
 	}
 	v.Revision = m.table.revision
 	v.RegistryErr = m.contact.err()
@@ -66,51 +77,13 @@ func (m *Manager) publish() {
 	v.Connected = v.RegistryErr == nil && !m.contact.last.IsZero()
 	v.LastContact = m.contact.last
 	m.view.Store(&v)
-	if p.dirty || v.Held != before.Held || v.Own.Revision != before.Own.Revision || v.Problem != before.Problem ||
+	if surveyed || v.Own.Revision != before.Own.Revision || v.Problem != before.Problem ||
 		v.Connected != before.Connected || !v.Expires.Equal(before.Expires) {
 		select {
 		case m.changed <- struct{}{}:
 		default:
 		}
 	}
-	p.dirty = false
-}
-
-// survey sorts the leases of others into peers and entries to skip, and says
-// what is wrong about those that touch ours.
-func (s *situation) survey() (peers []Lease, bad []BadEntry, warnings []string) {
-	bad = slices.Collect(maps.Values(s.table.bad))
-	skip := func(l Lease, format string, args ...any) {
-		bad = append(bad, BadEntry{Key: "subnets/" + l.Subnet.Key(), Revision: l.Revision, Err: fmt.Errorf(format, args...)})
-	}
-	for _, l := range sorted(s.table.leases, s.table.lost) {
-		if l.Subnet == s.own.Subnet && s.ours(l) {
-			continue
-		}
-		switch ours := s.ours(l); {
-		case ours && l.Reservation && !s.config.Fits(l.Subnet):
-			skip(l, "this reservation for this node does not fit the network config")
-		case ours:
-		case !s.config.Covers(l.Subnet):
-			skip(l, "lies outside the network %s", networks(s.config))
-		case s.sameIP(l):
-			// Packets for it would come back to us.
-			if s.lives(l) {
-				warnings = append(warnings, fmt.Sprintf("the public IP of %s is that of %s, which holds %s", s.self(), s.owner(l), l.Subnet))
-			}
-		case l.Attrs.PublicIP.IsValid() || l.Attrs.PublicIPv6.IsValid():
-			peers = append(peers, l)
-		}
-		if l.Subnet != s.own.Subnet && l.Subnet.Overlaps(s.own.Subnet) && s.config.Covers(l.Subnet) && !s.ours(l) {
-			warnings = append(warnings, fmt.Sprintf("subnet %s of %s overlaps %s, held by %s", s.own.Subnet, s.self(), l.Subnet, s.owner(l)))
-		}
-	}
-	slices.SortFunc(bad, func(a, b BadEntry) int { return strings.Compare(a.Key, b.Key) })
-	return peers, bad, warnings
-}
-
-func networks(c *Config) string {
-	return Subnet{c.Network, c.IPv6Network}.String()
 }
 
 // problem says what is wrong with the lease, but for etcd being away.

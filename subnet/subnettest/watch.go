@@ -89,7 +89,7 @@ func (c *Client) Announce(ctx context.Context, n subnet.Node, ttl time.Duration,
 	s.mu.Lock()
 	var other subnet.Node
 	if e := s.kv[key]; e != nil && json.Unmarshal([]byte(e.value), &other) == nil &&
-		other.Instance != n.Instance && other.PublicIP != n.PublicIP {
+		other.Instance != n.Instance && (other.PublicIP == "" || other.PublicIP != n.PublicIP) {
 		s.mu.Unlock()
 		return &subnet.AliveError{Other: other}
 	}
