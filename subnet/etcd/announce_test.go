@@ -109,7 +109,7 @@ func TestAnnounceLeavesNothing(t *testing.T) {
 func TestAnnounceUnreachable(t *testing.T) {
 	p := newProxy(t, shared.Endpoints()[0])
 	r := open(t, Config{Endpoints: []string{p.url}})
-	r.timing.request = 500 * time.Millisecond
+	r.timing.request = time.Second
 	h := harness(t, r, dial(t, clientv3.Config{}))
 	a := announce(t, r, subnet.Node{ID: "one", Instance: "i"}, h.MinTTL)
 	p.silence()

@@ -14,6 +14,7 @@ import (
 // TestAuthentication runs an etcd that wants users, with one who may write
 // below the prefix, and one who may do nothing.
 func TestAuthentication(t *testing.T) {
+	t.Parallel() // has its own etcd
 	cfg := embedded.Config{DataDir: t.TempDir()}
 	m := ownMember(t, cfg)
 	root := dial(t, clientv3.Config{Endpoints: m.Endpoints()})

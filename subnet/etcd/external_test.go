@@ -75,6 +75,7 @@ func startExternal(t *testing.T, members int) *external {
 // TestExternal keeps the contract, and a quiet watch, on an etcd that is not
 // ours and is older than the client.
 func TestExternal(t *testing.T) {
+	t.Parallel() // has its own etcd
 	e := startExternal(t, 1)
 	c := dial(t, clientv3.Config{Endpoints: e.endpoints})
 	cfg := Config{Endpoints: e.endpoints}
@@ -86,7 +87,7 @@ func TestExternal(t *testing.T) {
 	r := open(t, cfg)
 	impatient(r)
 	f := follow(t, r)
-	time.Sleep(3 * (r.timing.watchQuiet + r.timing.watchAnswer)) // nothing to wait for: nothing must happen
+	time.Sleep(2 * (r.timing.watchQuiet + r.timing.watchAnswer)) // nothing to wait for: nothing must happen
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.errs) > 0 {
@@ -96,6 +97,7 @@ func TestExternal(t *testing.T) {
 
 // TestLeaderKilled kills the leader of three members.
 func TestLeaderKilled(t *testing.T) {
+	t.Parallel() // has its own etcd
 	e := startExternal(t, 3)
 	r := open(t, Config{Endpoints: e.endpoints})
 	c := dial(t, clientv3.Config{Endpoints: e.endpoints})

@@ -93,6 +93,7 @@ func tlsMember(t *testing.T, f pki.Files, mutual bool) *embedded.Member {
 // TestRotation changes every certificate under a running registry and a
 // running member, from ones that the other side refuses to good ones.
 func TestRotation(t *testing.T) {
+	t.Parallel() // has its own etcd
 	f, strangers := initPKI(t), initPKI(t)
 	live := initPKI(t) // the files in use; their authority is f's
 	install(t, f.CA, live.CA)
@@ -163,6 +164,7 @@ func oneLine(t *testing.T, err error) {
 
 // TestServerTLSOnly needs no client certificate.
 func TestServerTLSOnly(t *testing.T) {
+	t.Parallel() // has its own etcd
 	f := initPKI(t)
 	m := tlsMember(t, f, false)
 	r := open(t, Config{Endpoints: m.Endpoints(), CAFile: f.CA.Cert})

@@ -219,6 +219,7 @@ func ownMember(t testing.TB, cfg embedded.Config) *embedded.Member {
 // it again on the same directory and port: nothing is listed anew and the
 // announcement stays.
 func TestRestartedMember(t *testing.T) {
+	t.Parallel() // has its own etcd
 	cfg := embedded.Config{DataDir: t.TempDir()}
 	m := ownMember(t, cfg)
 	r := open(t, Config{Endpoints: m.Endpoints()})
@@ -247,6 +248,7 @@ func TestRestartedMember(t *testing.T) {
 // TestWipedMember starts etcd again on an empty directory. Its revisions are
 // then behind, and soon ahead of, those that the watch knows.
 func TestWipedMember(t *testing.T) {
+	t.Parallel() // has its own etcd
 	m := ownMember(t, embedded.Config{DataDir: t.TempDir()})
 	r := open(t, Config{Endpoints: m.Endpoints()})
 	c := dial(t, clientv3.Config{Endpoints: m.Endpoints()})
