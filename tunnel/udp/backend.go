@@ -48,13 +48,13 @@ type Backend struct {
 	stop    *wakeUp
 	tun     *tunDevice
 	sockets []*socket
-	net     *netstate.Reconciler
 
 	// The control side: leases as they were last handed over.
 	own   subnet.Lease
 	peers []subnet.Lease
 
 	mu        sync.Mutex // guards what follows, which Status and Health read
+	net       *netstate.Reconciler
 	threads   []*thread
 	senders   []*sender
 	receivers []*receiver
@@ -109,7 +109,7 @@ func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("start the udp backend: %w", err)
-			b.release(false)
+			b.release()
 		}
 	}()
 	if b.stop, err = newWakeUp(); err != nil {
@@ -122,9 +122,11 @@ func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
 		return err
 	}
 	b.caps.probeTUN(b.tun)
-	if b.net, err = netstate.New(b.log); err != nil {
+	net, err := netstate.New(b.log)
+	if err != nil {
 		return err
 	}
+	b.setNet(net)
 	if err := b.net.Apply(b.cfg.networkState(b.mtu, own.Subnet)); err != nil {
 		return err
 	}
@@ -141,6 +143,12 @@ func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
 		b.log.Info("udp tunnel is up", "device", b.cfg.Device, "mtu", b.mtu, "port", b.port)
 	}
 	return nil
+}
+
+func (b *Backend) setNet(r *netstate.Reconciler) {
+	b.mu.Lock()
+	b.net = r
+	b.mu.Unlock()
 }
 
 func (b *Backend) openSockets() error {
@@ -273,19 +281,15 @@ func (b *Backend) logSkipped(before, now []tunnel.SkippedPeer) {
 // Close implements tunnel.Backend. The device goes, and with it its routes;
 // the unreachable route stays.
 func (b *Backend) Close() error {
-	b.release(true)
+	b.release()
 	return nil
 }
 
 // release undoes Start, as far as that went. Threads end before what they use
 // is closed: a descriptor's number may be another file's the moment after. The
 // reconciler ends first, or it would mourn the device.
-func (b *Backend) release(keepRoutes bool) {
+func (b *Backend) release() {
 	if b.net != nil {
-		if !keepRoutes {
-			// What cannot be removed goes with the device, or was not made.
-			_ = b.net.Apply(netstate.State{})
-		}
 		b.net.Close()
 	}
 	b.closing.Store(true)
@@ -302,5 +306,6 @@ func (b *Backend) release(keepRoutes bool) {
 	if b.stop != nil {
 		b.stop.close()
 	}
-	b.net, b.tun, b.sockets, b.stop = nil, nil, nil, nil
+	b.setNet(nil)
+	b.tun, b.sockets, b.stop = nil, nil, nil
 }

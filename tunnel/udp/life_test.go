@@ -94,6 +94,9 @@ func TestDeviceDeleted(t *testing.T) {
 	if a.Health() == nil {
 		t.Error("healthy without a device")
 	}
+	waitFor(t, "the status to name it", func() bool {
+		return strings.Contains(strings.Join(a.Status().Problems, "\n"), "link flannel0: the link does not exist now")
+	})
 	check(t, a.Close())
 	// A new one takes its place.
 	again := newNode(t, a.Namespace, 1, setup{})

@@ -24,6 +24,11 @@ func (b *Backend) Status() tunnel.Status {
 	if len(b.threads) > 0 {
 		s.Capabilities = b.caps.status()
 	}
+	if b.net != nil {
+		for _, p := range b.net.Status() {
+			s.Problems = append(s.Problems, p.Object+": "+p.Err.Error())
+		}
+	}
 	for _, p := range table.Peers() {
 		s.Peers = append(s.Peers, b.peerStatus(p))
 	}
