@@ -20,6 +20,16 @@ func TestDispatch(t *testing.T) {
 		{"demo --kepe", 2, "", "-kepe"},
 		{"demo now", 2, "", `unexpected argument "now"`},
 		{"demo --weftd=/nonexistent", 1, "", "demo: failed"}, // or no root
+		{"run --help", 0, "", "(default direct,vxlan,udp,udp-classic)"},
+		{"run --quick --help", 0, "", "-rounds"},
+		{"run now", 2, "", `unexpected argument "now"`},
+		{"run --paths=carrier-pigeon", 1, "", `unknown path "carrier-pigeon": there are direct, vxlan, udp, udp-classic`},
+		{"run --quick --rounds=0", 1, "", "0 rounds"},
+		{"run --weftd=/nonexistent", 1, "", "run: failed"}, // or no root
+		{"generator", 1, "", ""},
+		{"report", 2, "", "usage: weft-bench report"},
+		{"report --help", 0, "", "-markdown"},
+		{"report /nonexistent", 1, "", "weft-bench run --json"},
 	} {
 		var stdout, stderr strings.Builder
 		status := dispatch(context.Background(), strings.Fields(test.args), &stdout, &stderr)

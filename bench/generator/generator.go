@@ -9,9 +9,10 @@
 //	   │◄──────────────────────────────── Ready ────│
 //	   │── Window ───────────►│── Window ──────────►│ sends from now on
 //	   │◄───── Count ─────────│◄───── Count ────────│ at the window's end
+//	   │── end of stdin ─────►│── end of stdin ────►│
 //
-// All but the Spec are lines of JSON on stdin and stdout. A generator ends
-// with its stdin, so that none outlives a harness that crashes.
+// All but the Spec are lines of JSON on stdin and stdout. As a generator ends
+// with its stdin, none outlives a harness that crashes.
 //
 // Buffers are made beforehand, system calls carry as much as they can, and the
 // garbage collector is off, so that the path is measured and not the ends.
@@ -93,8 +94,10 @@ func Now() int64 {
 // SleepUntil waits for a time of a Window's clock.
 func SleepUntil(t int64) { time.Sleep(time.Duration(t - Now())) }
 
-// Count is what happened within the Window.
+// Count is what happened within the Window, or nearly: on a busy machine a
+// process wakes up late, so that it tells how long it counted.
 type Count struct {
+	Elapsed time.Duration
 	Bytes   uint64 // of payload
 	Packets uint64 // UDP, Echo: datagrams, answered ones for the sender of Echo
 	Lost    uint64 // Echo: requests without an answer
@@ -117,8 +120,8 @@ type worker interface {
 	finish(c *Count, w Window)
 }
 
-// Run is the generator process. It returns once the window has passed; the
-// process must then end, for the traffic goes on.
+// Run is the generator process. It returns when stdin ends or the traffic
+// breaks; the process must then end, for there may still be traffic.
 func Run(spec Spec, stdin io.Reader, stdout io.Writer) error {
 	if err := spec.validate(); err != nil {
 		return err
@@ -141,33 +144,45 @@ func Run(spec Spec, stdin io.Reader, stdout io.Writer) error {
 		return err
 	}
 
-	ended := make(chan error, 2)
+	ended := make(chan error, 1)
 	go func() { ended <- w.run() }()
+	closed := make(chan struct{})
 	go func() {
-		_, err := io.Copy(io.Discard, in)
-		ended <- errors.Join(errors.New("stdin was closed"), err)
+		_, _ = io.Copy(io.Discard, in) // whatever ends it
+		close(closed)
 	}()
 	counted := make(chan Count, 1)
-	go func() {
-		SleepUntil(window.Start)
-		before := w.count()
-		SleepUntil(window.End)
-		c := w.count()
-		c.Bytes -= before.Bytes
-		c.Packets -= before.Packets
-		c.Lost -= before.Lost
-		w.finish(&c, window)
-		counted <- c
-	}()
-	select {
-	case err := <-ended:
-		if err == nil {
-			err = errors.New("the connection ended early")
+	go func() { counted <- countWithin(w, window) }()
+	for {
+		select {
+		case err := <-ended:
+			if err == nil {
+				err = errors.New("the connection ended early")
+			}
+			return err
+		case c := <-counted:
+			// Traffic goes on until the other end has counted too.
+			if err := out.Encode(c); err != nil {
+				return err
+			}
+		case <-closed:
+			return nil
 		}
-		return err
-	case c := <-counted:
-		return out.Encode(c)
 	}
+}
+
+// countWithin sleeps through the window.
+func countWithin(w worker, window Window) Count {
+	SleepUntil(window.Start)
+	start, before := Now(), w.count()
+	SleepUntil(window.End)
+	end, c := Now(), w.count()
+	c.Elapsed = time.Duration(end - start)
+	c.Bytes -= before.Bytes
+	c.Packets -= before.Packets
+	c.Lost -= before.Lost
+	w.finish(&c, Window{start, end})
+	return c
 }
 
 func readWindow(in *bufio.Reader) (w Window, err error) {

@@ -56,7 +56,7 @@ func TestTCP(t *testing.T) {
 			t.Fatal(err)
 		}
 		// What is received was sent, but for what was under way at the start.
-		if r.Received.Bytes == 0 || r.Sent.Bytes == 0 || r.Elapsed != m.Duration || !seen {
+		if r.Received.Bytes == 0 || r.Sent.Bytes == 0 || r.Sent.Elapsed < m.Duration/2 || r.Received.Elapsed < m.Duration/2 || !seen {
 			t.Errorf("%d flows: %+v, called during it: %v", flows, r, seen)
 		}
 	}

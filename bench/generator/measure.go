@@ -36,7 +36,6 @@ type Measurement struct {
 // Result is what both ends counted.
 type Result struct {
 	Sent, Received Count
-	Elapsed        time.Duration
 }
 
 // slack is how long generators may take to start, connect and answer.
@@ -85,7 +84,6 @@ func (m *Measurement) run(ctx context.Context) (r Result, err error) {
 	if m.During != nil {
 		m.During(w, sender.cmd.Process, receiver.cmd.Process)
 	}
-	r.Elapsed = m.Duration
 	// A sender whose receiver ends is told so by the kernel, so that it comes first.
 	if r.Sent, err = sender.count(); err != nil {
 		return r, fmt.Errorf("sender: %w", err)

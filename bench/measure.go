@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/weftnet/weft/bench/report"
+	"github.com/weftnet/weft/bench/run"
+)
+
+// list is a flag of names with commas between them.
+type list struct{ names *[]string }
+
+func (l list) String() string {
+	if l.names == nil {
+		return ""
+	}
+	return strings.Join(*l.names, ",")
+}
+
+func (l list) Set(text string) error {
+	*l.names = strings.Split(text, ",")
+	return nil
+}
+
+func runBenchmark(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, quick := run.Defaults(), false
+	if status, done := parse(runFlags(&o, &quick, stderr), args, stderr); done {
+		return status
+	}
+	if quick {
+		// It changes what the other flags default to.
+		o = run.Quick()
+		if status, done := parse(runFlags(&o, &quick, stderr), args, stderr); done {
+			return status
+		}
+	}
+	self, err := os.Executable()
+	if err == nil {
+		o.Generator = []string{self, generatorCommand}
+		err = run.Run(ctx, o, stdout, stderr)
+	}
+	return exitStatus(ctx, "run", err, stderr)
+}
+
+func runFlags(o *run.Options, quick *bool, stderr io.Writer) *flag.FlagSet {
+	flags := flag.NewFlagSet("weft-bench run", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.BoolVar(quick, "quick", false, "udp against vxlan in less than two minutes; other flags change that")
+	flags.Var(list{&o.Paths}, "paths", "`names` of the paths to measure")
+	flags.Var(list{&o.Profiles}, "profiles", "`names` of underlay profiles: veth as it is, notso a NIC without tunnel-segmentation offload")
+	flags.Var(list{&o.Workloads}, "workloads", "`names` of the workloads")
+	flags.StringVar(&o.Baseline, "baseline", o.Baseline, "`path` that the others are compared with")
+	flags.IntVar(&o.Rounds, "rounds", o.Rounds, "samples of each figure")
+	flags.DurationVar(&o.Duration, "duration", o.Duration, "length of each sample")
+	flags.DurationVar(&o.Warmup, "warmup", o.Warmup, "time before each sample that does not count")
+	flags.StringVar(&o.Congestion, "congestion", o.Congestion, "congestion control of TCP")
+	flags.StringVar(&o.IPerf3, "iperf3", o.IPerf3, "`program` to check TCP against if it is there; empty for none")
+	flags.StringVar(&o.JSON, "json", "", "`file` to write the results to; - for stdout")
+	flags.StringVar(&o.Weftd, "weftd", besideThis("weftd"), "the weftd binary")
+	return flags
+}
+
+func runReport(args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("weft-bench report", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintln(stderr, "usage: weft-bench report [--markdown] FILE\n\nFILE is what `weft-bench run --json FILE` wrote.")
+		flags.PrintDefaults()
+	}
+	markdown := flags.Bool("markdown", false, "tables for a README")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	if flags.NArg() != 1 {
+		flags.Usage()
+		return 2
+	}
+	d, err := report.Read(flags.Arg(0))
+	if err != nil {
+		fmt.Fprintln(stderr, "report: failed:", err)
+		return 1
+	}
+	if *markdown {
+		fmt.Fprint(stdout, d.Markdown())
+	} else {
+		fmt.Fprint(stdout, d.Tables())
+	}
+	return 0
+}
