@@ -181,15 +181,6 @@ func (n *node) inner(ipv6 bool) netip.Addr {
 
 func (n *node) drops() map[string]uint64 { return n.Status().Drops }
 
-// wantDrops waits until packets were dropped for a reason, exactly so many.
-func (n *node) wantDrops(t *testing.T, reason string, packets uint64) {
-	t.Helper()
-	waitFor(t, fmt.Sprintf("%d drops %s", packets, reason), func() bool { return n.drops()[reason] >= packets })
-	if got := n.drops()[reason]; got != packets {
-		t.Errorf("%d packets dropped as %s, want %d; all drops: %v", got, reason, packets, n.drops())
-	}
-}
-
 // waitFor waits up to some seconds for a condition.
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
