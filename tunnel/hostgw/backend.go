@@ -86,7 +86,7 @@ func (b *Backend) plan(own subnet.Lease, leases []subnet.Lease) (netstate.State,
 	b.peers = peers
 	b.mu.Unlock()
 
-	s := netstate.State{Routes: kernel.Unreachable(b.cfg.Network)}
+	s := netstate.State{Routes: kernel.LastRoutes(b.cfg.Network, own.Subnet, b.cfg.Blackhole)}
 	if own.Subnet.IsZero() {
 		return s, skipped
 	}

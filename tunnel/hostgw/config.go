@@ -15,6 +15,10 @@ type Config struct {
 	Underlay tunnel.Underlay
 	Network  tunnel.Network
 	Log      *slog.Logger
+
+	// Blackhole drops packets for this node's own subnet while no bridge has
+	// it (--ip-blackhole-route).
+	Blackhole bool
 }
 
 // side is what packets of one address family go through.

@@ -161,12 +161,18 @@ func (k *Keeper) Close() error {
 	return net.Close()
 }
 
-// Unreachable are the routes for what no peer's route covers: subnets that
-// nobody leases do not leak to the default route.
-func Unreachable(n tunnel.Network) (routes []netstate.Route) {
+// LastRoutes are for what no better route covers. Subnets that nobody leases do
+// not leak to the default route; with blackhole, and while no bridge has it,
+// nor does this node's own subnet own (--ip-blackhole-route).
+func LastRoutes(n tunnel.Network, own subnet.Subnet, blackhole bool) (routes []netstate.Route) {
 	for _, p := range []netip.Prefix{n.IPv4, n.IPv6} {
 		if p.IsValid() {
 			routes = append(routes, netstate.Route{Dst: p, Type: netstate.Unreachable, Metric: netstate.LastMetric})
+		}
+	}
+	for _, p := range []netip.Prefix{own.IPv4, own.IPv6} {
+		if p.IsValid() && blackhole {
+			routes = append(routes, netstate.Route{Dst: p, Type: netstate.Blackhole, Metric: netstate.LastMetric})
 		}
 	}
 	return routes

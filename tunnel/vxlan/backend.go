@@ -28,8 +28,9 @@ import (
 // Backend is the vxlan backend of one node.
 type Backend struct {
 	*kernel.Keeper
-	vtep *VTEP
-	log  *slog.Logger
+	vtep      *VTEP
+	blackhole bool
+	log       *slog.Logger
 
 	mu      sync.Mutex // guards what follows, which Status reads
 	own     subnet.Subnet
@@ -44,7 +45,7 @@ func New(cfg Config) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{vtep: vtep, log: cfg.Log}
+	b := &Backend{vtep: vtep, blackhole: cfg.Blackhole, log: cfg.Log}
 	b.Keeper = kernel.NewKeeper("vxlan", b.plan, cfg.Log)
 	return b, nil
 }
@@ -83,7 +84,7 @@ func (b *Backend) plan(own subnet.Lease, peers []subnet.Lease) (netstate.State, 
 	b.mu.Unlock()
 
 	s := b.vtep.State(own.Subnet)
-	s.Routes = kernel.Unreachable(b.vtep.network)
+	s.Routes = kernel.LastRoutes(b.vtep.network, own.Subnet, b.blackhole)
 	if own.Subnet.IsZero() {
 		return s, skipped
 	}

@@ -42,6 +42,10 @@ type Config struct {
 	Backend  json.RawMessage // the Backend object of the cluster's config; nil for defaults
 	NodeID   string          // of this node's lease: the devices' MACs are made from it
 	Log      *slog.Logger
+
+	// Blackhole drops packets for this node's own subnet while no bridge has
+	// it (--ip-blackhole-route). It concerns a Backend only.
+	Blackhole bool
 }
 
 // settings are the fields of the Backend object that concern this backend. All
@@ -56,6 +60,13 @@ type settings struct {
 	TxChecksum    string // "on", "off"; "" leaves the kernel's choice
 
 	txChecksum netstate.Switch
+}
+
+// CheckSettings returns an error about the first field of a cluster's Backend
+// object that this backend cannot use.
+func CheckSettings(raw json.RawMessage, dualStack bool) error {
+	_, err := parseSettings(raw, dualStack)
+	return err
 }
 
 func parseSettings(raw json.RawMessage, dualStack bool) (settings, error) {
