@@ -47,12 +47,12 @@ func EchoUDP(ctx context.Context, from, to *lab.Namespace, addr netip.Addr, o Ec
 		return EchoResult{}, fmt.Errorf("open socket in %s: %w", from.Name, err)
 	}
 	far := &echoEnd{datagramSize: o.Size, seen: make([]bool, o.Count)}
-	near := &echoEnd{datagramSize: o.Size, seen: make([]bool, o.Count), all: make(chan struct{})}
+	near := &echoEnd{datagramSize: o.Size, seen: make([]bool, o.Count), all: make(chan struct{}), window: make(chan struct{}, window)}
 	var readers sync.WaitGroup
 	readers.Go(func() { far.echo(server.(*net.UDPConn)) })
 	readers.Go(func() { near.collect(client) })
 
-	sent, err := sendDatagrams(ctx, client, o)
+	sent, err := sendDatagrams(ctx, client, o, near.window)
 	if err == nil {
 		select { // the last of them are still on their way
 		case <-near.all:
@@ -71,8 +71,23 @@ func EchoUDP(ctx context.Context, from, to *lab.Namespace, addr netip.Addr, o Ec
 	return r, nil
 }
 
-func sendDatagrams(ctx context.Context, c net.Conn, o EchoOptions) (sent int, err error) {
+// window is how many datagrams may be on their way: so few that no socket
+// buffer overflows while a busy machine lets a reader wait. What is lost then
+// was lost on the path.
+const window = 32
+
+// lostAfter is how long an answer is waited for.
+const lostAfter = 200 * time.Millisecond
+
+func sendDatagrams(ctx context.Context, c net.Conn, o EchoOptions, onTheWay chan struct{}) (sent int, err error) {
 	for n := range o.Count {
+		select {
+		case onTheWay <- struct{}{}:
+		case <-time.After(lostAfter): // none of them will be answered
+			for range window {
+				answered(onTheWay)
+			}
+		}
 		if _, err := c.Write(datagram(n, o.Size)); err != nil {
 			return n, err
 		}
@@ -81,6 +96,14 @@ func sendDatagrams(ctx context.Context, c net.Conn, o EchoOptions) (sent int, er
 		}
 	}
 	return o.Count, nil
+}
+
+// answered makes room in the window, unless it is empty.
+func answered(onTheWay chan struct{}) {
+	select {
+	case <-onTheWay:
+	default:
+	}
 }
 
 // datagram returns the content of datagram n: its number, then random bytes
@@ -99,7 +122,7 @@ func datagram(n, size int) []byte {
 type echoEnd struct {
 	datagramSize int
 	seen         []bool
-	all          chan struct{} // closed once every datagram was seen, if not nil
+	all, window  chan struct{} // of the near end: closed once every datagram was seen; those on their way
 	good, bad    int
 	err          error
 }
@@ -145,6 +168,7 @@ func (e *echoEnd) collect(c net.Conn) {
 			return
 		}
 		if err == nil { // otherwise the far end was reported unreachable: a loss
+			answered(e.window)
 			e.count(buf[:n])
 		}
 	}
