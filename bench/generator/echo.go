@@ -3,6 +3,7 @@ package generator
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -16,8 +17,8 @@ import (
 // answerWithin is when a request without an answer counts as lost.
 const answerWithin = 100 * time.Millisecond
 
-// maxSamples are more round trips than a window can have.
-const maxSamples = 1 << 22
+// maxSamples is the room for round trips: of half a minute of the shortest.
+const maxSamples = 1 << 23
 
 // roundTrip is one request that was answered, in times of a Window's clock.
 type roundTrip struct{ sent, took int64 }
@@ -42,12 +43,15 @@ func (c *echoClient) open() (_ uint16, err error) {
 	return 0, connectTo(c.fd, c.spec.Addr)
 }
 
-// run asks until there is no room for another sample. Its system calls do not
-// tell Go's scheduler, whose part in a round trip would be as long as the path's;
-// nothing in this process waits for the scheduler to stop all threads.
+// run asks again and again. Its system calls do not tell Go's scheduler, whose
+// part in a round trip would be as long as the path's; nothing in this process
+// waits for the scheduler to stop all threads.
 func (c *echoClient) run() error {
 	request, answer := make([]byte, c.spec.Size), make([]byte, c.spec.Size)
-	for n := uint64(1); c.done.Load() < maxSamples; n++ {
+	for n := uint64(1); ; n++ {
+		if c.done.Load() == maxSamples {
+			return errors.New("no room for more round trips: measure for a shorter time")
+		}
 		binary.NativeEndian.PutUint64(request, n)
 		start := Now()
 		if _, errno := rawIO(unix.SYS_WRITE, c.fd, request); errno != 0 && errno != unix.ECONNREFUSED {
@@ -73,7 +77,6 @@ func (c *echoClient) run() error {
 			} // else the late answer to one that was given up
 		}
 	}
-	return nil
 }
 
 func (c *echoClient) count() Count {

@@ -40,12 +40,13 @@ var cpuRows = []row{
 
 // Tables shows the document to people: for each profile what the paths
 // carried, their ratios, and the CPU time that took.
-func (d *Document) Tables() string { return d.tables(table.Writer.Render) }
+func (d *Document) Tables() string { return d.tables(table.Writer.Render, "") }
 
 // Markdown is Tables for a README.
-func (d *Document) Markdown() string { return d.tables(table.Writer.RenderMarkdown) }
+func (d *Document) Markdown() string { return d.tables(table.Writer.RenderMarkdown, "- ") }
 
-func (d *Document) tables(render func(table.Writer) string) string {
+// tables renders tables one way, and puts bullet before each note.
+func (d *Document) tables(render func(table.Writer) string, bullet string) string {
 	var b strings.Builder
 	for _, profile := range d.profiles() {
 		for _, part := range []struct {
@@ -61,7 +62,9 @@ func (d *Document) tables(render func(table.Writer) string) string {
 			}
 		}
 	}
-	b.WriteString(d.notes())
+	for _, note := range d.notes() {
+		b.WriteString(bullet + note + "\n")
+	}
 	return b.String()
 }
 
@@ -135,26 +138,29 @@ func addRow[T any](t table.Writer, title string, columns []T, cell func(T) strin
 }
 
 // notes say where the figures come from, and what is doubtful about them.
-func (d *Document) notes() string {
-	var b strings.Builder
+func (d *Document) notes() (lines []string) {
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	e := &d.Environment
-	virtual := ""
+	virtual, weftd := "", ""
 	if e.Hypervisor {
 		virtual = " of a virtual machine"
 	}
-	fmt.Fprintf(&b, "%s, Linux %s, %d CPUs%s (%s), %s, rounds of %s s, weftd %s\n",
-		e.Started.UTC().Format("2006-01-02 15:04 UTC"), e.Kernel, e.CPUs, virtual, e.CPUModel, e.Congestion, number(e.Duration), e.Weftd)
-	b.WriteString("Hosts, containers and generators share these CPUs: ratios tell more than figures.\n")
+	if e.Weftd != "" {
+		weftd = ", weftd " + e.Weftd
+	}
+	add("%s, Linux %s, %d CPUs%s (%s), %s, samples of %s s%s",
+		e.Started.UTC().Format("2006-01-02 15:04 UTC"), e.Kernel, e.CPUs, virtual, e.CPUModel, e.Congestion, number(e.Duration), weftd)
+	add("Hosts, containers and generators share these CPUs: ratios tell more than figures.")
 	for _, c := range d.CrossChecks {
-		fmt.Fprintf(&b, "iperf3 on %s, %s, %s: %s %s, this generator %s\n", c.Path, c.Profile, c.Workload, number(c.IPerf3), c.Unit, number(c.Generator))
+		add("iperf3 on %s, %s, %s: %s %s, this generator %s", c.Path, c.Profile, c.Workload, number(c.IPerf3), c.Unit, number(c.Generator))
 	}
 	if e.Interrupted {
-		b.WriteString("The run was interrupted: there are fewer samples than planned.\n")
+		add("The run did not come to its end: there are fewer samples than planned.")
 	}
 	for _, w := range d.Warnings {
-		fmt.Fprintf(&b, "warning: %s\n", w)
+		add("warning: %s", w)
 	}
-	return b.String()
+	return lines
 }
 
 func (d *Document) profiles() (names []string) {

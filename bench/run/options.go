@@ -58,8 +58,9 @@ func Quick() Options {
 
 const (
 	maxRounds   = 1000
+	maxWarmup   = 10 * time.Second
 	minDuration = 100 * time.Millisecond
-	maxDuration = time.Minute
+	maxDuration = 20 * time.Second
 )
 
 // validate says what is wrong with the options themselves.
@@ -91,8 +92,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("%d rounds: from 1 to %d are possible", o.Rounds, maxRounds)
 	case o.Duration < minDuration || o.Duration > maxDuration:
 		return fmt.Errorf("samples of %v: from %v to %v are possible", o.Duration, minDuration, maxDuration)
-	case o.Warmup < 0 || o.Warmup > maxDuration:
-		return fmt.Errorf("a warm-up of %v: up to %v is possible", o.Warmup, maxDuration)
+	case o.Warmup < 0 || o.Warmup > maxWarmup:
+		return fmt.Errorf("a warm-up of %v: up to %v is possible", o.Warmup, maxWarmup)
 	}
 	return nil
 }
