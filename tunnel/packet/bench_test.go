@@ -1,7 +1,6 @@
 package packet
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 )
@@ -114,19 +113,6 @@ func BenchmarkCoalesce(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(bench.pkts)), "ns/packet")
-		})
-	}
-}
-
-func BenchmarkSum(b *testing.B) {
-	for _, n := range []int{20, 64, 1400, 65535} {
-		p := bytesOf(n)
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			b.SetBytes(int64(n))
-			b.ReportAllocs()
-			for b.Loop() {
-				Sum(p, 0)
-			}
 		})
 	}
 }
