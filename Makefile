@@ -1,5 +1,5 @@
-# Targets of weft. `make` alone builds. Needs Go; demo and the tests that make
-# network namespaces need root.
+# Targets of weft. `make` alone builds. Needs Go; demo, bench and the tests that
+# make network namespaces need root.
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w $(if $(VERSION),-X github.com/weftnet/weft/daemon/version.version=$(VERSION))
@@ -11,7 +11,7 @@ CNIDIR ?= /opt/cni/bin
 # Packages tested at the same time.
 TESTP ?= 2
 
-.PHONY: build demo test test-full fuzz lint bench install clean
+.PHONY: build demo test test-full fuzz lint bench bench-datapath bench-go install clean
 
 build:
 	$(GOBUILD) -o bin/weftd ./daemon
@@ -43,7 +43,17 @@ fuzz:
 lint:
 	.ci/lint
 
-bench:
+# Weft's udp against kernel VXLAN and others (docs/bench.md); as root, on a
+# machine that does nothing else. BENCHFLAGS=--quick takes two minutes.
+bench: build
+	bin/weft-bench run $(BENCHFLAGS)
+
+# The data path alone: both engines against kernel VXLAN.
+bench-datapath: build
+	bin/weft-bench run --paths=vxlan,udp,udp-classic $(BENCHFLAGS)
+
+# Go benchmarks of single functions.
+bench-go:
 	go test -run '^$$' -bench . -benchmem ./...
 
 install: build
