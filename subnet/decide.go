@@ -90,7 +90,7 @@ func (s *situation) defend() decision {
 	case s.ours(l) && s.renew && !l.Reservation:
 		return decision{verb: update, lease: l, why: "it is to be renewed", routine: true}
 	case s.ours(l):
-		return decision{verb: keep, lease: l}
+		return decision{verb: keep, lease: l, why: "its entry in etcd says so"}
 	case s.longDead != "" && l.Attrs.NodeID == s.longDead && !s.lives(l):
 		return decision{verb: update, lease: l, why: "the node that held it is dead: " + s.owner(l)}
 	}

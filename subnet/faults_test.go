@@ -1,6 +1,7 @@
 package subnet_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/subnet"
+	"github.com/weftnet/weft/subnet/subnettest"
 )
 
 const ours = "10.5.9.0-24"
@@ -240,6 +242,15 @@ func TestMissedEvents(t *testing.T) {
 		if d := time.Since(begin); d > 7*time.Minute {
 			t.Errorf("it took %v", d)
 		}
+
+		// A write that fails for what was missed looks at once.
+		r.flannel("10.5.11.0-24", "192.0.2.11")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := n.Renew(ctx, true); err != nil {
+			t.Error(err)
+		}
+		n.until("the other lease is seen", hasPeers("10.5.10.0-24", "10.5.11.0-24"))
 	})
 }
 
@@ -306,5 +317,52 @@ func TestAliveKeyLost(t *testing.T) {
 			t.Errorf("announced as %+v, error %v", got, err)
 		}
 		n.log.want(t, 1, "")
+	})
+}
+
+// TestDeaf loses the answers to writes that are done.
+func TestDeaf(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		n := r.start(alice, func(o *subnet.Options) { o.Registry.(*subnettest.Client).Deafen() })
+		time.Sleep(10 * time.Minute)
+		if v := n.View(); v.Connected || v.RegistryErr == nil {
+			t.Errorf("%s", show(v))
+		}
+		n.log.want(t, 1, "cannot be used")
+		n.client.Up()
+		v := n.until("a subnet is held", func(v subnet.View) bool { return v.Held && v.Connected })
+		if keys := r.store.Keys("subnets/"); len(keys) != 1 || keys[0] != "subnets/"+v.Own.Subnet.Key() {
+			t.Errorf("leases %v, want one of %s", keys, v.Own.Subnet)
+		}
+	})
+}
+
+// TestNotAnnounced deletes the lease of a node while another machine has its
+// node ID: the subnet may be that one's as well.
+func TestNotAnnounced(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		n := r.held(alice, previous(t, ours))
+		r.alive(host{id: alice.id, ip: bob.ip})
+		n.until("it knows", func(v subnet.View) bool { return v.Held && strings.Contains(v.Problem, "node.json") })
+		r.store.Delete("subnets/" + ours)
+		n.stays(time.Hour, "it waits", func(v subnet.View) bool { return strings.Contains(v.Problem, "node.json") })
+		if keys := r.store.Keys("subnets/"); len(keys) != 0 {
+			t.Errorf("leases %v, want none", keys)
+		}
+		r.store.Delete("weft/alive/alice")
+		n.until("it holds its subnet", holds(ours))
+		r.attrsAt(ours)
+	})
+}
+
+// TestForeignTTL has another hand write our lease as it was, with a short TTL.
+func TestForeignTTL(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		n := r.held(alice, previous(t, ours))
+		value, _, _ := r.store.Get("subnets/" + ours)
+		r.store.Put("subnets/"+ours, value, 10*time.Minute)
+		n.until("it notices", func(v subnet.View) bool { return v.Expires.IsZero() })
+		n.stays(time.Hour, "the subnet is held", holds(ours))
+		n.log.want(t, 1, "") // the lease was never gone
 	})
 }

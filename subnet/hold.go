@@ -107,8 +107,8 @@ func (m *Manager) act(ctx context.Context) bool {
 	return false
 }
 
-// write carries out a decision to create, update or remove. After an error the
-// registry has to be listed: it may have been written all the same.
+// write carries out a decision to create, update or remove. One that failed
+// may have been carried out all the same; another attempt tells, by ErrChanged.
 func (m *Manager) write(ctx context.Context, d decision) error {
 	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -124,7 +124,7 @@ func (m *Manager) write(ctx context.Context, d decision) error {
 	case remove:
 		err = m.registry.Delete(callCtx, d.lease)
 	}
-	if err != nil {
+	if errors.Is(err, ErrChanged) {
 		m.needList = true
 	}
 	if ctx.Err() != nil {

@@ -8,13 +8,12 @@ import (
 
 // watchState is the watch of the registry.
 type watchState struct {
-	run      int // counts the watches started
-	cancel   context.CancelFunc
-	started  time.Time // zero while none is under way
-	stood    bool
-	revision int64     // last reported by the watch under way
-	startAt  time.Time // the next one is not started before; zero if it may be
-	retry    backoff
+	run     int // counts the watches started
+	cancel  context.CancelFunc
+	started time.Time // zero while none is under way
+	stood   bool
+	startAt time.Time // the next one is not started before; zero if it may be
+	retry   backoff
 }
 
 // watchEvent reports what one watch saw, or its end.
@@ -33,8 +32,8 @@ func (m *Manager) keepWatching(ctx context.Context) {
 	}
 	ctx, w.cancel = context.WithCancel(ctx)
 	w.run++
-	w.started, w.stood, w.revision = time.Now(), false, m.table.revision
-	run, after := w.run, w.revision
+	w.started, w.stood = time.Now(), false
+	run, after := w.run, m.table.revision
 	m.tasks.Go(func() {
 		err := m.registry.Watch(ctx, after, func(ch Changes) {
 			m.send(ctx, event{watched: &watchEvent{run: run, changes: ch}})
@@ -58,13 +57,9 @@ func (m *Manager) handleWatch(e watchEvent) {
 	case e.run != w.run:
 	case e.err != nil:
 		m.endWatch(e.err)
-	case e.changes.Revision < w.revision:
-		// The registry has gone back behind the watch's back.
-		m.stopWatch()
-		m.needList = true
 	default:
 		m.contact.note(sourceWatch, nil, m.log)
-		w.stood, w.revision = true, e.changes.Revision
+		w.stood = true
 		if m.table.apply(e.changes) {
 			m.published.dirty = true
 		}

@@ -41,6 +41,7 @@ const (
 	down         // calls fail at once
 	hanging      // calls wait for their context, watches are silent
 	muted        // only watches are silent
+	deaf         // writes are done but reported as failed
 )
 
 // Client returns a new connection to s.
@@ -57,7 +58,11 @@ func (c *Client) Hang() { c.setMode(hanging) }
 // Mute lets watches see nothing more; all else works.
 func (c *Client) Mute() { c.setMode(muted) }
 
-// Up ends Down, Hang and Mute. A silent watch goes on where it was.
+// Deafen makes every write of a lease fail though it is done: its answer is
+// lost.
+func (c *Client) Deafen() { c.setMode(deaf) }
+
+// Up ends Down, Hang, Mute and Deafen. A silent watch goes on where it was.
 func (c *Client) Up() { c.setMode(up) }
 
 // SetLatency makes every call take a random time up to d.
@@ -205,7 +210,7 @@ func (c *Client) Create(ctx context.Context, sn subnet.Subnet, a subnet.Attrs, t
 	if s.kv[key] != nil {
 		return subnet.Lease{}, fmt.Errorf("create lease %s: %w", sn, subnet.ErrChanged)
 	}
-	return subnet.Lease{Subnet: sn, Attrs: a, Revision: s.put(key, string(value), ttl)}, nil
+	return subnet.Lease{Subnet: sn, Attrs: a, Revision: s.put(key, string(value), ttl)}, c.answer()
 }
 
 func (c *Client) Update(ctx context.Context, l subnet.Lease, a subnet.Attrs, ttl time.Duration) (subnet.Lease, error) {
@@ -229,7 +234,7 @@ func (c *Client) Update(ctx context.Context, l subnet.Lease, a subnet.Attrs, ttl
 	}
 	l.Attrs = a
 	l.Revision = s.put(key, string(value), ttl)
-	return l, nil
+	return l, c.answer()
 }
 
 func (c *Client) Delete(ctx context.Context, l subnet.Lease) error {
@@ -244,5 +249,13 @@ func (c *Client) Delete(ctx context.Context, l subnet.Lease) error {
 		return fmt.Errorf("delete lease %s: %w", l.Subnet, subnet.ErrChanged)
 	}
 	s.remove(key)
+	return c.answer()
+}
+
+// answer is the outcome of a write that was done.
+func (c *Client) answer() error {
+	if m, _, _ := c.state(); m == deaf {
+		return ErrDown
+	}
 	return nil
 }

@@ -40,7 +40,7 @@ func (c *Client) Watch(ctx context.Context, after int64, fn func(subnet.Changes)
 		if first {
 			batch = append(batch, subnet.Changes{Revision: after})
 		}
-		if m == up {
+		if m == up || m == deaf {
 			batch = append(batch, s.since(after)...)
 			after = s.rev
 		}
@@ -115,7 +115,7 @@ func (c *Client) Announce(ctx context.Context, n subnet.Node, ttl time.Duration,
 			return ctx.Err()
 		case <-storeChanged:
 		case <-tick.C:
-			if m, _, _ := c.state(); m == up || m == muted {
+			if m, _, _ := c.state(); m != down && m != hanging {
 				s.mu.Lock()
 				if s.kv[key] == mine {
 					mine.timer.Reset(ttl)
