@@ -123,7 +123,7 @@ func (s *echoServer) open() (_ uint16, err error) {
 // run answers the one client there is.
 func (s *echoServer) run() error {
 	b := make([]byte, s.spec.Size)
-	n, from, err := unix.Recvfrom(s.fd, b, unix.MSG_PEEK)
+	_, from, err := unix.Recvfrom(s.fd, b, unix.MSG_PEEK)
 	if err != nil {
 		return fmt.Errorf("receive: %w", err)
 	}
@@ -131,8 +131,8 @@ func (s *echoServer) run() error {
 		return fmt.Errorf("connect to the client: %w", err)
 	}
 	for {
-		var errno unix.Errno
-		if n, errno = rawIO(unix.SYS_READ, s.fd, b); errno == 0 {
+		n, errno := rawIO(unix.SYS_READ, s.fd, b)
+		if errno == 0 {
 			_, errno = rawIO(unix.SYS_WRITE, s.fd, b[:n])
 		}
 		switch errno {

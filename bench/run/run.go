@@ -146,6 +146,9 @@ func (r *runner) round(ctx context.Context, profile string, round int) error {
 			r.out.sampleDone()
 			if name == checkedWorkload && round < checkedRounds && r.document.Environment.IPerf3 != "" {
 				value, err := r.iperf(ctx, p)
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
 				if err != nil {
 					return fmt.Errorf("check with iperf3 on path %s: %w", p.name, err)
 				}
