@@ -6,25 +6,53 @@ import (
 	"github.com/weftnet/weft/daemon/options"
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/tunnel"
+	"github.com/weftnet/weft/tunnel/hostgw"
 	"github.com/weftnet/weft/tunnel/udp"
 	"github.com/weftnet/weft/tunnel/udp/classic"
+	"github.com/weftnet/weft/tunnel/vxlan"
+)
+
+// Types of backend, as the network config names them.
+const (
+	typeUDP    = "udp"
+	typeVXLAN  = "vxlan"
+	typeHostGW = "host-gw"
 )
 
 // checkBackend tells whether this version of weft can run the backend that a
 // network config names, with the settings it gives.
 func checkBackend(cfg *subnet.Config) error {
 	switch cfg.BackendType {
-	case "udp":
+	case typeUDP:
 		return udp.CheckSettings(cfg.Backend, cfg.DualStack())
+	case typeVXLAN:
+		return vxlan.CheckSettings(cfg.Backend, cfg.DualStack())
+	case typeHostGW:
+		return nil
 	}
-	return fmt.Errorf("Backend.Type is %q, but this version of weft has udp only", cfg.BackendType)
+	return fmt.Errorf("Backend.Type is %q, but weft has udp, vxlan and host-gw only", cfg.BackendType)
 }
 
 // newBackend makes, but does not start, the backend that the network config
 // names, for the underlay as it is.
 func (n *node) newBackend() (tunnel.Backend, error) {
-	if err := checkBackend(n.cfg); err != nil {
-		return nil, fmt.Errorf("network config in etcd: %w", err)
+	switch n.cfg.BackendType {
+	case typeVXLAN:
+		return vxlan.New(vxlan.Config{
+			Underlay:  n.under,
+			Network:   n.network,
+			Backend:   n.cfg.Backend,
+			NodeID:    n.self.Node.ID,
+			Blackhole: n.o.BlackholeRoute,
+			Log:       n.log,
+		})
+	case typeHostGW:
+		return hostgw.New(hostgw.Config{
+			Underlay:  n.under,
+			Network:   n.network,
+			Blackhole: n.o.BlackholeRoute,
+			Log:       n.log,
+		})
 	}
 	if n.o.UDPEngine == options.UDPEngineClassic {
 		return classic.New(classic.Config{
@@ -47,4 +75,16 @@ func (n *node) newBackend() (tunnel.Backend, error) {
 		Disable:   disable,
 		Log:       n.log,
 	})
+}
+
+// overlayDevices names the devices that a backend's packets pass; none where
+// the underlay carries them as they are.
+func overlayDevices(b tunnel.Backend) []string {
+	switch b := b.(type) {
+	case *vxlan.Backend:
+		return b.VTEP().Devices()
+	case *hostgw.Backend:
+		return nil
+	}
+	return []string{udp.DefaultDevice}
 }

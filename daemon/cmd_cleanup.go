@@ -12,6 +12,7 @@ import (
 
 	"github.com/weftnet/weft/daemon/control"
 	"github.com/weftnet/weft/daemon/firewall"
+	"github.com/weftnet/weft/daemon/firewall/vtep"
 	"github.com/weftnet/weft/daemon/options"
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/subnet/envfile"
@@ -22,9 +23,9 @@ import (
 const cleanupUsage = `Usage: weftd cleanup [flags]
 
 Removes from this host what weftd made and left when it stopped: its routes,
-firewall rules and subnet.env. The node's identity stays, so that the next
-start takes the same subnet; --purge removes that too. weftd must be stopped.
-The lease in etcd expires by itself.
+firewall rules, VXLAN devices and subnet.env. The node's identity stays, so that
+the next start takes the same subnet; --purge removes that too. weftd must be
+stopped. The lease in etcd expires by itself.
 `
 
 // cmdCleanup removes everything that weft made on this host, and nothing else.
@@ -53,6 +54,7 @@ func cmdCleanup(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	err = errors.Join(
 		firewall.Cleanup(log),
+		vtep.Remove(),
 		netstate.RemoveOwn(log),
 		removeSubnetFile(subnetFile, log),
 		purgeState(purge, stateDir),

@@ -71,7 +71,7 @@ func TestConfigCommands(t *testing.T) {
 
 	// A backend that weft cannot run, or not so, is written on request only.
 	for backend, problem := range map[string]string{
-		`{"Type":"ipip"}`:              `Backend.Type is "ipip", but this version of weft has udp only`,
+		`{"Type":"ipip"}`:              `Backend.Type is "ipip", but weft has udp, vxlan and host-gw only`,
 		`{"Type":"udp","Port":100000}`: "Backend.Port is 100000: a UDP port is from 1 to 65535 (flannel's default is 8285)",
 	} {
 		config := `{"Network":"10.5.0.0/16","Backend":` + backend + `}`

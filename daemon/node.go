@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/daemon/firewall"
+	"github.com/weftnet/weft/daemon/firewall/vtep"
 	"github.com/weftnet/weft/daemon/health"
 	"github.com/weftnet/weft/daemon/options"
 	"github.com/weftnet/weft/daemon/underlay"
@@ -37,6 +38,8 @@ type node struct {
 	under    tunnel.Underlay
 	manager  *subnet.Manager
 	firewall *firewall.Firewall // nil where none can be used
+	guard    vtep.Guard
+	guarded  bool // there are rules to be kept
 
 	backend tunnel.Backend // nil while none is started
 	own     subnet.Lease   // what the backend was last told; zero: nothing is ours
@@ -110,6 +113,8 @@ func (n *node) run(ctx context.Context) error {
 func (n *node) loop(ctx context.Context, underlays <-chan underlayChange, configs <-chan []byte) error {
 	healthTick := time.NewTicker(healthInterval)
 	defer healthTick.Stop()
+	guardTick := time.NewTicker(n.o.FirewallInterval)
+	defer guardTick.Stop()
 	retry := time.NewTimer(0)
 	retry.Stop()
 	defer retry.Stop()
@@ -133,6 +138,9 @@ func (n *node) loop(ctx context.Context, underlays <-chan underlayChange, config
 			n.compareConfig(raw)
 		case <-healthTick.C:
 			n.observe()
+			continue
+		case <-guardTick.C:
+			n.reconcileGuard()
 			continue
 		case <-retry.C:
 		}
@@ -174,7 +182,7 @@ func (n *node) converge(ctx context.Context) error {
 	}
 	switch {
 	case n.backend == nil:
-		if err := n.startBackend(ctx, view.Own); err != nil {
+		if err := n.startBackend(ctx, view); err != nil {
 			return err
 		}
 	case view.Own.Subnet != n.own.Subnet || view.Own.Revision != n.own.Revision:
@@ -184,6 +192,7 @@ func (n *node) converge(ctx context.Context) error {
 	}
 	moved := view.Own.Subnet != n.own.Subnet
 	n.own = view.Own
+	n.guardVTEP(n.backend, view)
 	n.backend.SetPeers(view.Peers)
 	if moved || !n.started.Load() {
 		n.publish(view.Own.Subnet)
@@ -192,11 +201,11 @@ func (n *node) converge(ctx context.Context) error {
 }
 
 // startBackend makes a backend for the underlay as it is and starts it.
-func (n *node) startBackend(ctx context.Context, own subnet.Lease) error {
+func (n *node) startBackend(ctx context.Context, view subnet.View) error {
 	// Once packets flow, a bridge that still has a former subnet is no reason
 	// to stop them.
 	if !n.started.Load() {
-		if err := underlay.CheckOverlap(n.network, n.under, own.Subnet); err != nil {
+		if err := underlay.CheckOverlap(n.network, n.under, view.Own.Subnet); err != nil {
 			return err
 		}
 	}
@@ -207,7 +216,8 @@ func (n *node) startBackend(ctx context.Context, own subnet.Lease) error {
 	if err != nil {
 		return err
 	}
-	if err := backend.Start(ctx, own); err != nil {
+	n.guardVTEP(backend, view)
+	if err := backend.Start(ctx, view.Own); err != nil {
 		return err
 	}
 	n.backend, n.own, n.retries = backend, subnet.Lease{}, 0

@@ -8,7 +8,6 @@ import (
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/subnet/envfile"
 	"github.com/weftnet/weft/tunnel"
-	"github.com/weftnet/weft/tunnel/udp"
 )
 
 // Here stands how options, config and lease are put to each part of a node.
@@ -72,7 +71,7 @@ func (n *node) firewallConfig(own subnet.Subnet) firewall.Config {
 		Subnet6:     own.IPv6,
 		Tunnel4:     v4,
 		Tunnel6:     v6,
-		Devices:     []string{udp.DefaultDevice},
+		Devices:     overlayDevices(n.backend),
 		Masquerade:  n.o.IPMasq,
 		RandomFully: n.o.MasqRandomFully,
 		Forward:     n.o.ForwardRules,

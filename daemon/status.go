@@ -27,7 +27,7 @@ type board struct {
 	beat    time.Time // when the node's goroutine last passed by
 
 	// Why the node is not ready, part by part; nil where a part is well.
-	config, underlay, carrier, firewall, file error
+	config, underlay, carrier, firewall, guard, file error
 }
 
 // stalled is how long the node's goroutine may be busy with one thing before
@@ -60,6 +60,15 @@ func (b *board) setUnderlayProblem(err error) { b.set(func() { b.underlay = err 
 func (b *board) setBackendProblem(err error)  { b.set(func() { b.carrier = err }) }
 func (b *board) setFileProblem(err error)     { b.set(func() { b.file = err }) }
 func (b *board) setLease(v subnet.View)       { b.set(func() { b.view = v }) }
+
+// setGuardProblem tells also whether that is news.
+func (b *board) setGuardProblem(err error) (news bool) {
+	b.set(func() {
+		news = (err == nil) != (b.guard == nil)
+		b.guard = err
+	})
+	return news
+}
 
 // setConfigNote notes what is to be known about the config though the node
 // works, and tells whether that is news.
@@ -144,6 +153,7 @@ func (b *board) reasons() []string {
 		add("backend: ", b.backend.Health())
 	}
 	add("firewall: ", b.firewall)
+	add("guard of the VXLAN port: ", b.guard)
 	add("subnet file: ", b.file)
 	return reasons
 }
