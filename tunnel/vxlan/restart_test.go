@@ -165,3 +165,26 @@ func TestSettingsChange(t *testing.T) {
 		t.Errorf("no line %s in the log:\n%s", want, a.Log)
 	}
 }
+
+// The underlay gets another name; the daemon notices and starts again. The
+// device, which knows it by its index, stays.
+func TestUnderlayRenamed(t *testing.T) {
+	l := newLab(t, 2, false, `{"DirectRouting":true}`)
+	a, b := l.Nodes[0], l.Nodes[1]
+	a.Reach(t, b)
+	before := a.IP(t, "-o", "link", "show", "flannel.1")[0]
+	a.IP(t, "link", "set", "eth0", "down")
+	a.IP(t, "link", "set", "eth0", "name", "wan0", "up")
+	a.Reach(t, b) // through the tunnel, which is not gone
+	a.Underlay.Name = "wan0"
+	kerneltest.Check(t, a.Close())
+	a.Start()
+	l.Introduce()
+	kerneltest.Exchange(t, a, b)
+	if after := a.IP(t, "-o", "link", "show", "flannel.1")[0]; after != before {
+		t.Errorf("the device was %s\nnow %s", before, after)
+	}
+	if s := a.Status(); s.Peers[0].Path != "direct" || len(s.Problems) != 0 {
+		t.Errorf("status: %+v", s)
+	}
+}
