@@ -58,7 +58,6 @@ func start(t *testing.T, s spec) *cluster {
 }
 
 // build makes hosts and an etcd with the network config, but starts no weftd.
-// When the test ends all is removed, and if it failed, the logs are shown.
 func build(t *testing.T, s spec) *cluster {
 	t.Helper()
 	labtest.RequireRoot(t)
@@ -69,7 +68,7 @@ func build(t *testing.T, s spec) *cluster {
 		s.config = `{"Network": "10.5.0.0/16", "Backend": {"Type": "udp"}}`
 	}
 	lc, err := lab.NewCluster(lab.Spec{
-		Name:  fmt.Sprintf("%s%d-%d", namePrefix, os.Getpid(), serial.Add(1)),
+		Name:  clusterName(),
 		Hosts: s.hosts + 1, MTU: s.mtu, IPv4: s.ipv4, IPv6: s.ipv6,
 	})
 	if err != nil {
@@ -80,14 +79,7 @@ func build(t *testing.T, s spec) *cluster {
 		hosts: lc.Hosts[:s.hosts], weftds: make([]*lab.Weftd, s.hosts),
 		etcdHost: lc.Hosts[s.hosts], endpoint: etcdURL(lc.Hosts[s.hosts]),
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			c.showLogs()
-		}
-		if err := c.Close(false); err != nil {
-			t.Error(err)
-		}
-	})
+	c.removeAtEnd()
 	c.startEtcd()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -95,6 +87,21 @@ func build(t *testing.T, s spec) *cluster {
 		t.Fatal(err)
 	}
 	return c
+}
+
+func clusterName() string { return fmt.Sprintf("%s%d-%d", namePrefix, os.Getpid(), serial.Add(1)) }
+
+// removeAtEnd removes everything when the test ends, and if it failed, shows
+// the logs.
+func (c *cluster) removeAtEnd() {
+	c.t.Cleanup(func() {
+		if c.t.Failed() {
+			c.showLogs()
+		}
+		if err := c.Close(false); err != nil {
+			c.t.Error(err)
+		}
+	})
 }
 
 // startWeftd starts weftd on a host, with the spec's flags and further ones.

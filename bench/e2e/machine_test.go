@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -107,6 +108,19 @@ func TestSecondWeftdOnOneHost(t *testing.T) {
 	c.eventually(func() string {
 		if !lastLineHas(second.LogTail(20), "--public-ip") {
 			return "the second weftd has not complained: " + second.LogTail(3)
+		}
+		return ""
+	})
+	c.reachAll()
+	// With an address of its own it gets a lease, but not the device.
+	other, err := h.Run("other", weftdPath, "--etcd-endpoints="+c.endpoint, "--public-ip=192.0.2.77",
+		"--state-dir="+h.Dir+"/other", "--subnet-file="+h.Dir+"/other.env", "--control-socket="+h.Dir+"/other.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.eventually(func() string {
+		if !strings.Contains(other.LogTail(20), "flannel0") {
+			return "the other weftd has not complained: " + other.LogTail(3)
 		}
 		return ""
 	})
