@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// short are options of a run of about a second, of paths that need no weftd.
+// short are options of a short run, of paths that need no weftd.
 func short(t *testing.T) Options {
 	t.Helper()
 	self, err := os.Executable()
@@ -44,7 +44,8 @@ func short(t *testing.T) Options {
 	o.Generator = []string{self, asGenerator}
 	o.Paths = []string{"direct", "vxlan"}
 	o.Rounds = 1
-	o.Warmup, o.Duration = 50*time.Millisecond, minDuration
+	// Long enough that other tests on this machine leave some of it.
+	o.Warmup, o.Duration = 100*time.Millisecond, 400*time.Millisecond
 	o.IPerf3 = ""
 	o.Congestion = "reno"
 	return o
