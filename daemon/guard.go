@@ -22,13 +22,7 @@ func (n *node) guardVTEP(b tunnel.Backend, view subnet.View) {
 		Devices:  endpoint.Devices(),
 		Networks: valid(n.network.IPv4, n.network.IPv6),
 		Subnets:  valid(view.Own.Subnet.IPv4, view.Own.Subnet.IPv6),
-	}
-	for _, peer := range view.Peers {
-		for _, a := range []netip.Addr{peer.Attrs.PublicIP, peer.Attrs.PublicIPv6} {
-			if a.IsValid() {
-				c.Peers = append(c.Peers, a)
-			}
-		}
+		Peers:    publicIPs(view.Peers),
 	}
 	_, err := n.guard.Apply(c)
 	n.guarded = true
@@ -60,4 +54,16 @@ func valid(prefixes ...netip.Prefix) (some []netip.Prefix) {
 		}
 	}
 	return some
+}
+
+// publicIPs are the addresses that leases name.
+func publicIPs(leases []subnet.Lease) (addrs []netip.Addr) {
+	for _, l := range leases {
+		for _, a := range []netip.Addr{l.Attrs.PublicIP, l.Attrs.PublicIPv6} {
+			if a.IsValid() {
+				addrs = append(addrs, a)
+			}
+		}
+	}
+	return addrs
 }

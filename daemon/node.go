@@ -36,6 +36,7 @@ type node struct {
 	network  tunnel.Network
 	rawCfg   []byte
 	under    tunnel.Underlay
+	previous []subnet.Subnet // held in earlier runs
 	manager  *subnet.Manager
 	firewall *firewall.Firewall // nil where none can be used
 	guard    vtep.Guard
@@ -47,6 +48,8 @@ type node struct {
 	// started says that packets were carried once: from then on nothing ends
 	// the daemon but its context, and no subnet is exchanged for another.
 	started atomic.Bool
+
+	keptTold bool // by mayRenumber, of containers that keep the subnet
 }
 
 const (
@@ -69,12 +72,13 @@ func (n *node) run(ctx context.Context) error {
 		return err
 	}
 
+	n.previous = n.previousSubnets()
 	n.manager = subnet.NewManager(subnet.Options{
 		Registry:    n.registry,
 		Config:      n.cfg,
 		Node:        n.publicNode(),
 		Attrs:       n.attrs(backend),
-		Previous:    n.previousSubnets(),
+		Previous:    n.previous,
 		MayRenumber: n.mayRenumber,
 		RenewMargin: n.o.LeaseRenewMargin,
 		Log:         n.log,
@@ -205,7 +209,7 @@ func (n *node) startBackend(ctx context.Context, view subnet.View) error {
 	// Once packets flow, a bridge that still has a former subnet is no reason
 	// to stop them.
 	if !n.started.Load() {
-		if err := underlay.CheckOverlap(n.network, n.under, view.Own.Subnet); err != nil {
+		if err := underlay.CheckOverlap(n.network, n.under, view.Own.Subnet, publicIPs(view.Peers)); err != nil {
 			return err
 		}
 	}
@@ -308,14 +312,17 @@ func (n *node) mayRenumber() bool {
 	if n.started.Load() {
 		return false
 	}
-	for _, s := range n.previousSubnets() {
+	for _, s := range n.previous {
 		bridge, containers, err := underlay.ContainersOn(s)
 		if err != nil {
 			n.log.Warn("containers on the previous subnet cannot be counted; keeping the subnet", "error", err)
 			return false
 		}
 		if containers > 0 {
-			n.log.Warn("containers still use the previous subnet; keeping it", "subnet", s, "bridge", bridge, "containers", containers)
+			if !n.keptTold { // asked again and again while the conflict lasts
+				n.log.Warn("containers still use the previous subnet; keeping it", "subnet", s, "bridge", bridge, "containers", containers)
+				n.keptTold = true
+			}
 			return false
 		}
 	}

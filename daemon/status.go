@@ -163,6 +163,9 @@ func (b *board) snapshot() control.Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s, v := b.status, b.view
+	if b.manager != nil {
+		v = b.manager.View() // the last contact changes without a signal
+	}
 	s.NotReady = b.reasons()
 	s.Ready = len(s.NotReady) == 0
 	if b.config != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -18,15 +19,15 @@ import (
 // take another way than the overlay: the underlay's addresses and the prefixes
 // they connect, and every route in the main table to the network or a part of
 // it. Less specific routes are no harm, nor are weft's own, those of flannel
-// devices, those of own, this node's subnet, and those of bridges that nothing
-// is attached to.
-func CheckOverlap(network tunnel.Network, u tunnel.Underlay, own subnet.Subnet) error {
+// devices or via one of peers (flannel's host-gw), those of own, this node's
+// subnet, and those of bridges that nothing is attached to.
+func CheckOverlap(network tunnel.Network, u tunnel.Underlay, own subnet.Subnet, peers []netip.Addr) error {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open netlink socket: %w", err)
 	}
 	defer h.Close()
-	c := check{h: h, network: network, own: own}
+	c := check{h: h, network: network, own: own, peers: peers}
 	if err := c.underlay(u); err != nil {
 		return err
 	}
@@ -42,6 +43,7 @@ type check struct {
 	h       *netlink.Handle
 	network tunnel.Network
 	own     subnet.Subnet
+	peers   []netip.Addr // public IPs of other nodes
 }
 
 // overlapped returns the cluster network of the prefix's family if the two
@@ -108,6 +110,9 @@ func (c check) route(r netlink.Route) error {
 		device, isBridge = l.Attrs().Name, l.Type() == "bridge"
 	}
 	if strings.HasPrefix(device, "flannel") {
+		return nil
+	}
+	if via, ok := netip.AddrFromSlice(r.Gw); ok && slices.Contains(c.peers, via.Unmap()) {
 		return nil
 	}
 	if connected := r.Gw == nil && r.Via == nil && r.MultiPath == nil && r.Type == unix.RTN_UNICAST; connected {

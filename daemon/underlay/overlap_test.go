@@ -20,7 +20,7 @@ var own = subnet.Subnet{IPv4: netip.MustParsePrefix("10.5.34.0/24"), IPv6: netip
 
 func (l *lan) checkOverlap(u tunnel.Underlay) (err error) {
 	l.t.Helper()
-	l.do(func() error { err = CheckOverlap(network, u, own); return nil })
+	l.do(func() error { err = CheckOverlap(network, u, own, peers); return nil })
 	return err
 }
 
@@ -35,6 +35,8 @@ func (l *lan) port(bridge, name string) {
 		l.t.Fatal(err)
 	}
 }
+
+var peers = []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}
 
 func TestCheckOverlap(t *testing.T) {
 	const choose = ", or choose another network (weftd config set)"
@@ -63,6 +65,8 @@ func TestCheckOverlap(t *testing.T) {
 			l.bridge("flannel.1", "10.5.34.0/32")
 			dev("10.5.7.0/24", "flannel.1", netlink.Route{})(l)
 		}, "", ""},
+		{"flannel's host-gw, to a peer", via("10.5.7.0/24", "192.0.2.7"), "", ""},
+		{"flannel's host-gw, to an IPv6 peer", via("fd00:5:7::/64", "2001:db8::7"), "", ""},
 		{"our bridge, in use", func(l *lan) { l.bridge("docker0", "10.5.34.1/24", "fd00:5:22::1/64"); l.port("docker0", "v1") }, "", ""},
 		{"a container of ours without a bridge", dev("10.5.34.7/32", "eth1", netlink.Route{}), "", ""},
 		{"an empty bridge of a former subnet", func(l *lan) { l.bridge("docker0", "10.5.99.1/24") }, "", ""},
@@ -118,11 +122,11 @@ func TestCheckOverlapIPv4Only(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.do(func() error {
-		return CheckOverlap(tunnel.Network{IPv4: network.IPv4}, u, subnet.Subnet{IPv4: own.IPv4})
+		return CheckOverlap(tunnel.Network{IPv4: network.IPv4}, u, subnet.Subnet{IPv4: own.IPv4}, peers)
 	})
 	u.Index = 9999
 	l.do(func() error {
-		if err := CheckOverlap(network, u, own); err == nil || !strings.Contains(err.Error(), "find underlay interface eth0") {
+		if err := CheckOverlap(network, u, own, peers); err == nil || !strings.Contains(err.Error(), "find underlay interface eth0") {
 			t.Errorf("got %v", err)
 		}
 		return nil
