@@ -34,7 +34,7 @@ type spec struct {
 // that it can fail alone.
 type cluster struct {
 	*lab.Cluster
-	t        *testing.T
+	t        testing.TB
 	spec     spec
 	hosts    []*lab.Host  // those for weftd
 	weftds   []*lab.Weftd // of hosts, nil where none was started
@@ -45,7 +45,7 @@ type cluster struct {
 
 // start builds a cluster and waits until weftd carries packets on every host,
 // each with a container.
-func start(t *testing.T, s spec) *cluster {
+func start(t testing.TB, s spec) *cluster {
 	t.Helper()
 	c := build(t, s)
 	for i := range c.hosts {
@@ -58,7 +58,7 @@ func start(t *testing.T, s spec) *cluster {
 }
 
 // build makes hosts and an etcd with the network config, but starts no weftd.
-func build(t *testing.T, s spec) *cluster {
+func build(t testing.TB, s spec) *cluster {
 	t.Helper()
 	labtest.RequireRoot(t)
 	if s.hosts == 0 {

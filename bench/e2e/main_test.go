@@ -24,6 +24,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "etcd:", serveEtcd(dir, os.Getenv(etcdURLVariable)))
 		os.Exit(1)
 	}
+	if nodes := os.Getenv(nodesVariable); nodes != "" {
+		if err := registerNodes(nodes, os.Getenv(etcdURLVariable)); err != nil {
+			fmt.Fprintln(os.Stderr, "register nodes:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if how := os.Getenv(deprivedVariable); how != "" {
 		fmt.Fprintln(os.Stderr, "become weftd:", becomeDeprived(how, os.Getenv(deprivedWeftd), os.Args[1:]))
 		os.Exit(1)
