@@ -42,7 +42,7 @@ func FuzzControl(f *testing.F) {
 		if r.segment < 0 && len(data) < cmsgHeaderLen+4 {
 			t.Errorf("a segment size out of nothing: %d", r.segment)
 		}
-		if e, ok := extendedError(b); ok && len(data) < cmsgHeaderLen+int(unsafe.Sizeof(e)) {
+		if _, ok := extendedError(b); ok && len(data) < cmsgHeaderLen+int(unsafe.Sizeof(unix.SockExtendedErr{})) {
 			t.Error("an error out of nothing")
 		}
 	})
