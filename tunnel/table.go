@@ -16,11 +16,10 @@ import (
 // readers load it through an atomic pointer, and a change makes a new one.
 type Table struct {
 	own     subnet.Subnet
-	routes  bart.Table[*Peer]       // by inner prefix
-	at      map[netip.Addr][]*Peer  // by outer address
-	peers   []*Peer                 // by subnet
-	states  map[stateKey]*PeerState // of peers
-	skipped []SkippedPeer           // by subnet
+	routes  bart.Table[*Peer]      // by inner prefix
+	at      map[netip.Addr][]*Peer // by outer address
+	peers   []*Peer                // by subnet
+	skipped []SkippedPeer          // by subnet
 }
 
 // Self is what a Table must know of this node.
@@ -33,38 +32,29 @@ type Self struct {
 	IPv4, IPv6 bool
 }
 
-type stateKey struct {
-	subnet   subnet.Subnet
-	endpoint netip.Addr
-}
-
 // NewTable makes the table of the given leases, this node's own not among
 // them. Those that cannot be served are left out and listed by Skipped.
 // The state of peers that prev has too is taken over from it; prev may be nil.
+//
+// In a large cluster almost every peer is as it was. Those are shared with
+// prev, so that a lease event allocates little.
 func NewTable(self Self, leases []subnet.Lease, prev *Table) *Table {
+	if prev == nil {
+		prev = new(Table)
+	}
 	t := &Table{
-		own:    self.Own.Subnet,
-		at:     make(map[netip.Addr][]*Peer, len(leases)),
-		peers:  make([]*Peer, 0, len(leases)),
-		states: make(map[stateKey]*PeerState, len(leases)),
+		own:   self.Own.Subnet,
+		at:    make(map[netip.Addr][]*Peer, len(leases)),
+		peers: make([]*Peer, 0, len(leases)),
 	}
 	for _, l := range byPrecedence(leases) {
 		p, err := newPeer(self, l)
 		if err == nil {
-			err = t.insert(p)
+			err = t.insert(prev.known(p))
 		}
 		if err != nil {
 			t.skipped = append(t.skipped, SkippedPeer{Subnet: subnetText(l.Subnet), Why: err.Error()})
-			continue
 		}
-		key := stateKey{p.Subnet, p.Endpoint}
-		if prev != nil {
-			p.State = prev.states[key]
-		}
-		if p.State == nil {
-			p.State = new(PeerState)
-		}
-		t.states[key] = p.State
 	}
 	slices.SortFunc(t.peers, func(a, b *Peer) int { return a.Subnet.IPv4.Compare(b.Subnet.IPv4) })
 	slices.SortFunc(t.skipped, func(a, b SkippedPeer) int { return cmp.Compare(a.Subnet, b.Subnet) })
@@ -76,33 +66,37 @@ func NewTable(self Self, leases []subnet.Lease, prev *Table) *Table {
 // cannot swallow the traffic of many nodes, and of one prefix the lease written
 // last (a node that became dual stack has its former lease for another day).
 func byPrecedence(leases []subnet.Lease) []subnet.Lease {
-	sorted := slices.Clone(leases)
-	slices.SortStableFunc(sorted, func(a, b subnet.Lease) int {
+	compare := func(a, b subnet.Lease) int {
 		return cmp.Or(
 			-cmp.Compare(a.Subnet.IPv4.Bits(), b.Subnet.IPv4.Bits()),
 			a.Subnet.IPv4.Compare(b.Subnet.IPv4),
 			-cmp.Compare(a.Revision, b.Revision),
 		)
-	})
+	}
+	if slices.IsSortedFunc(leases, compare) { // as where all subnets are of one length
+		return leases
+	}
+	sorted := slices.Clone(leases)
+	slices.SortStableFunc(sorted, compare)
 	return sorted
 }
 
 // newPeer makes a peer without State of a lease, or says why it cannot.
-func newPeer(self Self, l subnet.Lease) (*Peer, error) {
-	p := &Peer{
+func newPeer(self Self, l subnet.Lease) (Peer, error) {
+	p := Peer{
 		Subnet: l.Subnet,
 		NodeID: l.Attrs.NodeID,
 		Weft:   announced(l.Attrs.BackendData),
 		public: [2]netip.Addr{l.Attrs.PublicIP, l.Attrs.PublicIPv6},
 	}
 	if err := checkLease(self, "udp", l); err != nil {
-		return nil, err
+		return Peer{}, err
 	}
 	if p.Weft == 0 { // flannel's udp backend knows IPv4 only, inside and outside
 		p.Subnet.IPv6, p.public[1] = netip.Prefix{}, netip.Addr{}
 	}
 	if err := checkPublic(self, p.public[0], p.public[1]); err != nil {
-		return nil, err
+		return Peer{}, err
 	}
 	switch {
 	case self.IPv4 && p.public[0].IsValid():
@@ -110,9 +104,25 @@ func newPeer(self Self, l subnet.Lease) (*Peer, error) {
 	case self.IPv6 && p.public[1].IsValid():
 		p.Endpoint = p.public[1]
 	default:
-		return nil, fmt.Errorf("no address family for the tunnel in common (its public IPs: %v)", p.publicText())
+		return Peer{}, fmt.Errorf("no address family for the tunnel in common (its public IPs: %v)", p.publicText())
 	}
 	return p, nil
+}
+
+// known returns the table's Peer that p is just like, or a new one, with the
+// State of the table's if that has the same subnet and endpoint.
+func (t *Table) known(p Peer) *Peer {
+	was, ok := t.routes.Get(p.Subnet.IPv4)
+	if ok && was.Subnet == p.Subnet && was.Endpoint == p.Endpoint {
+		p.State = was.State
+		if p == *was {
+			return was
+		}
+	} else {
+		p.State = new(PeerState)
+	}
+	changed := p // it is this copy that lives on, not each p
+	return &changed
 }
 
 // insert adds p unless it overlaps a peer that is there already.
