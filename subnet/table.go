@@ -15,7 +15,7 @@ type table struct {
 	alive    map[string]Node     // by ID
 	bad      map[string]BadEntry // by key
 
-	aliveChanged bool // since somebody cleared it
+	aliveShown bool // alive is part of a View, so that it is not to be written to
 
 	// lost holds leases of which only the registry's loss of its data tells
 	// that they are gone. Their owners write them again; until lostUntil they
@@ -43,9 +43,8 @@ func (t *table) replace(s *Snapshot, now time.Time) (lostData bool) {
 		t.bad[b.Key] = b
 		t.keepReadable(b, old)
 	}
-	t.alive = map[string]Node{}
+	t.alive, t.aliveShown = make(map[string]Node, len(s.Alive)), false
 	maps.Copy(t.alive, s.Alive)
-	t.aliveChanged = true
 	t.revision = s.Revision
 	if lostData {
 		t.lost = leaseSet{slices.Clone(old.sorted)}
@@ -106,6 +105,9 @@ func (t *table) apply(ch Changes) bool {
 			t.leases.remove(s)
 		}
 	}
+	if t.aliveShown && len(ch.Up)+len(ch.Down) > 0 {
+		t.alive, t.aliveShown = maps.Clone(t.alive), false
+	}
 	for _, n := range ch.Up {
 		t.clearBad("/weft/alive/" + n.ID)
 		t.alive[n.ID] = n
@@ -121,7 +123,6 @@ func (t *table) apply(ch Changes) bool {
 			t.bad[b.Key] = b
 		}
 	}
-	t.aliveChanged = t.aliveChanged || len(ch.Up)+len(ch.Down) > 0
 	return len(ch.Put)+len(ch.Deleted)+len(ch.Up)+len(ch.Down)+len(ch.Bad) > 0
 }
 

@@ -2,7 +2,6 @@ package subnet
 
 import (
 	"fmt"
-	"maps"
 	"time"
 )
 
@@ -53,10 +52,7 @@ func (m *Manager) publish() {
 		begin := time.Now()
 		around := m.situation().survey()
 		v.Peers, v.Bad, p.warnings = around.peers, around.bad, around.warnings
-		if m.table.aliveChanged {
-			v.Alive = maps.Clone(m.table.alive)
-			m.table.aliveChanged = false
-		}
+		v.Alive, m.table.aliveShown = m.table.alive, true
 		m.logBad(v.Bad)
 		p.dirty = false
 		// Where thousands of nodes start together, surveys take a fifth of

@@ -62,6 +62,7 @@ type Backend interface {
 
 	// SetPeers replaces the set of peers: every lease but this node's own.
 	// Leases that this backend cannot serve are skipped and shown in Status.
+	// The backend keeps peers, which nobody may write to afterwards.
 	SetPeers(peers []subnet.Lease)
 
 	// Status describes the backend for `weftd status`.

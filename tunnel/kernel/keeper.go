@@ -89,7 +89,7 @@ func (k *Keeper) SetOwn(own subnet.Lease) error {
 // SetPeers implements tunnel.Backend. What the kernel refuses is logged, once,
 // and tried again by the reconciler.
 func (k *Keeper) SetPeers(peers []subnet.Lease) {
-	k.peers, k.known = slices.Clone(peers), true
+	k.peers, k.known = peers, true
 	if k.net == nil {
 		return
 	}

@@ -234,7 +234,7 @@ func (b *Backend) SetOwn(own subnet.Lease) error {
 
 // SetPeers implements tunnel.Backend.
 func (b *Backend) SetPeers(peers []subnet.Lease) {
-	b.peers = slices.Clone(peers)
+	b.peers = peers
 	b.replaceTable()
 }
 
