@@ -188,7 +188,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		case a := <-m.newAttrs:
 			m.changeAttrs(a)
 		case r := <-m.renewals:
-			r.done <- m.renewNow(ctx, r)
+			err := m.renewNow(ctx, r)
+			m.publish() // the caller looks at the View at once
+			r.done <- err
 		case <-timer.C:
 		}
 	}

@@ -2,6 +2,7 @@ package subnet_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -217,6 +218,24 @@ func TestRenewNow(t *testing.T) {
 		begin := time.Now()
 		if err := n.Renew(ctx, false); err == nil || time.Since(begin) > 2*time.Second {
 			t.Errorf("a renewal without answer: %v after %v", err, time.Since(begin))
+		}
+	})
+}
+
+// TestRenewThenView looks at the View as soon as Renew returns, as the answer to
+// `weftd lease renew` does. Many leases make the View slow to come.
+func TestRenewThenView(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.config = `{"Network":"10.0.0.0/8"}`
+		for i := range 10000 {
+			r.flannel(fmt.Sprintf("10.%d.%d.0-24", 100+i/256, i%256), "198.51.100.1")
+		}
+		n := r.held(alice, previous(t, ours))
+		if err := n.Renew(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		if v := n.View(); !v.Held || v.Own.Subnet.Key() == ours {
+			t.Errorf("a new subnet was asked for: %s", v.Own.Subnet)
 		}
 	})
 }
