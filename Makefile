@@ -26,13 +26,13 @@ demo: build
 # cases over the binaries just built, each benchmark once, short fuzzing.
 test: build
 	.ci/packages
-	WEFT_BIN=$(CURDIR)/bin go test -count=1 -p $(TESTP) -timeout 10m -bench . -benchtime 1x ./...
+	WEFT_BIN=$(CURDIR)/bin .ci/gotest -count=1 -p $(TESTP) -timeout 10m ./...
 	.ci/fuzz 75
 
 # The long cases too.
 test-full: build
 	.ci/packages
-	WEFT_BIN=$(CURDIR)/bin WEFT_TEST_FULL=1 go test -count=1 -p $(TESTP) -timeout 90m -bench . -benchtime 1x ./...
+	WEFT_BIN=$(CURDIR)/bin WEFT_TEST_FULL=1 .ci/gotest -count=1 -p $(TESTP) -timeout 90m ./...
 	.ci/fuzz 900
 
 # Shared out evenly among the fuzz targets.
