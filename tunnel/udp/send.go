@@ -174,6 +174,12 @@ func (s *sender) cut(seg *packet.Segmenter, hdr packet.VnetHdr, b []byte, peer *
 		s.counters.drop(noSocket, 1)
 		return nil
 	}
+	if s.info.Version == 6 {
+		// No IPv6 host sends less than 1280 bytes, whatever it is told (RFC
+		// 8201 section 4): so that much is sent in spite of a path MTU which
+		// leaves less, and which may be forged.
+		limit = max(limit, minMTUIPv6)
+	}
 	if why := seg.Load(hdr, b, &s.info); why != packet.OK {
 		s.counters.drop(reason(why), 1)
 		return nil

@@ -143,6 +143,41 @@ func TestTooBig(t *testing.T) {
 	}
 }
 
+// Hosts do not heed an ICMPv6 error with an MTU below 1280: packets up to that
+// length are sent though the path MTU leaves less, and errors name 1280.
+func TestTooBigForIPv6(t *testing.T) {
+	for _, path := range []int{minPathMTUIPv4, minMTUIPv6 + overheadIPv4 - 1} {
+		m := newMemNode(t, 1)
+		m.peer().State.PathMTU.Set(path, time.Now().Add(time.Hour))
+		m.send(t, plain(udp6("fd00:5:1::9", "fd00:5:2::9", make([]byte, minMTUIPv6-48))), plain(udp6("fd00:5:1::9", "fd00:5:2::9", make([]byte, minMTUIPv6-47))))
+		if got := shapes(m.socket.sent); !slices.Equal(got, []string{"1x0=1280"}) {
+			t.Errorf("path MTU %d: sent %v", path, got)
+		}
+		if got := m.drops(); len(got) != 1 || got["tx_too_big"] != 1 {
+			t.Errorf("path MTU %d: drops %v", path, got)
+		}
+		written := m.tun.take()
+		if len(written) != 1 {
+			t.Fatalf("path MTU %d: %d packets written to the TUN", path, len(written))
+		}
+		if b := written[0][packet.VnetHdrLen:]; b[40] != 2 || binary.BigEndian.Uint32(b[44:]) != minMTUIPv6 {
+			t.Errorf("path MTU %d: not a packet too big with MTU 1280: %x", path, b)
+		}
+	}
+}
+
+// udp6 is an inner IPv6 UDP packet. Its checksum is not looked at.
+func udp6(src, dst string, payload []byte) []byte {
+	b := make([]byte, 48+len(payload))
+	b[0], b[6], b[7] = 6<<4, packet.ProtoUDP, 64
+	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-40))
+	s, d := addr(src).As16(), addr(dst).As16()
+	copy(b[8:], s[:])
+	copy(b[24:], d[:])
+	binary.BigEndian.PutUint16(b[44:], uint16(len(b)-40))
+	return b
+}
+
 // ICMP errors are limited in number, however many packets they are about.
 func TestICMPIsLimited(t *testing.T) {
 	m := newMemNode(t, 1)
