@@ -41,7 +41,7 @@ func measurement(t *testing.T, spec Spec) Measurement {
 	}
 	spec.Addr = netip.AddrPortFrom(loopback, 0)
 	return Measurement{Program: []string{self, asGenerator}, From: here{}, To: here{}, Spec: spec,
-		Warmup: 20 * time.Millisecond, Duration: 100 * time.Millisecond}
+		Warmup: 50 * time.Millisecond, Duration: 500 * time.Millisecond}
 }
 
 func TestTCP(t *testing.T) {

@@ -31,7 +31,14 @@ func twoEnds(t *testing.T) (a, b *lab.Namespace, addrB, addrB6 netip.Addr) {
 			t.Fatal(err)
 		}
 	}
-	return a, b, netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::2")
+	addrB, addrB6 = netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::2")
+	// IPv6 is not there at once when a link comes up.
+	for _, to := range []netip.Addr{addrB, addrB6} {
+		if err := traffic.WaitReachable(t.Context(), a, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return a, b, addrB, addrB6
 }
 
 func TestPing(t *testing.T) {
@@ -67,7 +74,7 @@ func TestPingDontFragment(t *testing.T) {
 
 func TestWaitReachableEndsWithItsContext(t *testing.T) {
 	a, _, _, _ := twoEnds(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // time for a first try, also on a busy machine
 	defer cancel()
 	err := traffic.WaitReachable(ctx, a, netip.MustParseAddr("203.0.113.1")) // no route there
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "unreachable") {

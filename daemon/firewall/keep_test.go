@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -61,6 +62,10 @@ func grep(lines, what string) string {
 	return out.String()
 }
 
+func sortedLines(text string) string {
+	return strings.Join(slices.Sorted(strings.Lines(text)), "")
+}
+
 func TestRemovedRulesComeBack(t *testing.T) {
 	modes(t, func(t *testing.T, mode Mode) {
 		var damage []string
@@ -92,7 +97,7 @@ func TestRemovedRulesComeBack(t *testing.T) {
 		n := newNode(t)
 		dropForward(t, n, mode)
 		fw := n.start(t, mode, full())
-		want := grep(n.saved(t), "weft")
+		want := sortedLines(grep(n.saved(t), "weft")) // a table made anew is listed last
 		n.run(t, fw, 50*time.Millisecond)
 		for _, line := range damage {
 			line = strings.ReplaceAll(line, "IPT", mode.command(v4))
@@ -103,7 +108,7 @@ func TestRemovedRulesComeBack(t *testing.T) {
 		wantSource(t, "container to remote", n.container, netip.Addr{}, n.remote, v4.remote, v4.container)
 		wantSource(t, "container to outside", n.container, netip.Addr{}, n.outside, v4.outside, v4.hostOutside)
 		// What else was put there stays.
-		if got := grep(n.saved(t), "weft"); got != want {
+		if got := sortedLines(grep(n.saved(t), "weft")); got != want {
 			t.Errorf("rules are now\n%s\nwant\n%s", got, want)
 		}
 	})
