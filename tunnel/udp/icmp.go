@@ -11,8 +11,8 @@ import (
 	"github.com/weftnet/weft/tunnel/packet"
 )
 
-// ICMP errors per second and in a burst, of one thread: enough to tell every
-// flow of a busy node, too few to be a means of attack.
+// ICMP errors per second and in a burst, of one kind and one thread: enough to
+// tell every flow of a busy node, too few to be a means of attack.
 const (
 	icmpRate  = 100
 	icmpBurst = 50
@@ -21,15 +21,19 @@ const (
 // icmpWriter tells local senders, through the TUN, what became of their
 // packets, as a router does.
 type icmpWriter struct {
-	tun     tunPort
-	limiter *rate.Limiter
-	buf     []byte // a vnet header, always zero, and the packet
-	offset  int    // of the packet in buf: 0 without vnet headers
-	iov     []unix.Iovec
+	tun    tunPort
+	buf    []byte // a vnet header, always zero, and the packet
+	offset int    // of the packet in buf: 0 without vnet headers
+	iov    []unix.Iovec
+
+	// One for each kind: a container that tries every address of the network
+	// must not keep others' flows from learning their MTU.
+	unreachables, tooBigs *rate.Limiter
 }
 
 func newICMPWriter(tun tunPort, vnetHdr bool) *icmpWriter {
-	w := &icmpWriter{tun: tun, limiter: rate.NewLimiter(icmpRate, icmpBurst), iov: make([]unix.Iovec, 1)}
+	w := &icmpWriter{tun: tun, iov: make([]unix.Iovec, 1)}
+	w.unreachables, w.tooBigs = rate.NewLimiter(icmpRate, icmpBurst), rate.NewLimiter(icmpRate, icmpBurst)
 	if vnetHdr {
 		w.offset = packet.VnetHdrLen
 	}
@@ -39,14 +43,14 @@ func newICMPWriter(tun tunPort, vnetHdr bool) *icmpWriter {
 
 // unreachable says that nobody leases the destination of b.
 func (w *icmpWriter) unreachable(b []byte, info *packet.Info, table *tunnel.Table) {
-	if from := tunnelAddress(table, info); from.IsValid() && w.limiter.Allow() {
+	if from := tunnelAddress(table, info); from.IsValid() && w.unreachables.Allow() {
 		w.write(packet.Unreachable(w.buf[w.offset:], b, info, from))
 	}
 }
 
 // tooBig says that b does not fit a way that takes mtu bytes.
 func (w *icmpWriter) tooBig(b []byte, info *packet.Info, table *tunnel.Table, mtu int) {
-	if from := tunnelAddress(table, info); from.IsValid() && w.limiter.Allow() {
+	if from := tunnelAddress(table, info); from.IsValid() && w.tooBigs.Allow() {
 		w.write(packet.TooBig(w.buf[w.offset:], b, info, from, mtu))
 	}
 }

@@ -188,6 +188,13 @@ func TestICMPIsLimited(t *testing.T) {
 	if got := m.drops()["tx_no_peer"]; got != 1000 {
 		t.Errorf("%d drops counted", got)
 	}
+	// Another flow learns its MTU all the same.
+	long := plain(udp4(inside, outside, make([]byte, 1445)))
+	long[packet.VnetHdrLen+6] |= 0x40 // DF
+	m.send(t, long)
+	if n := len(m.tun.take()); n != 1 {
+		t.Errorf("%d ICMP errors about a packet that is too big", n)
+	}
 }
 
 func TestErrorQueue(t *testing.T) {
