@@ -83,14 +83,18 @@ func Ping(ctx context.Context, from *lab.Namespace, to netip.Addr, o PingOptions
 
 // WaitReachable pings until an answer comes or ctx ends.
 func WaitReachable(ctx context.Context, from *lab.Namespace, to netip.Addr) error {
+	var last error // of a try that was not cut short
 	for {
 		r, err := Ping(ctx, from, to, PingOptions{Count: 1, Timeout: 100 * time.Millisecond})
 		if err == nil && r.Lost() == 0 {
 			return nil
 		}
+		if ctx.Err() == nil {
+			last = err
+		}
 		// No route yet is an error of sending: as little final as no answer.
 		if !sleep(ctx, 20*time.Millisecond) {
-			return fmt.Errorf("%s does not reach %s: %w", from.Name, to, errors.Join(err, ctx.Err()))
+			return fmt.Errorf("%s does not reach %s: %w", from.Name, to, errors.Join(last, ctx.Err()))
 		}
 	}
 }
