@@ -44,10 +44,13 @@ type node struct {
 
 	backend tunnel.Backend // nil while none is started
 	own     subnet.Lease   // what the backend was last told; zero: nothing is ours
-	retries int            // failed attempts to start a backend, in a row
+	startAt time.Time      // no backend is started before
+	retries int            // failures of backends lately
 	// started says that packets were carried once: from then on nothing ends
 	// the daemon but its context, and no subnet is exchanged for another.
 	started atomic.Bool
+	filed   bool // the subnet file is as it should be
+	up      bool // it was so once, and systemd knows
 
 	keptTold bool // by mayRenumber, of containers that keep the subnet
 }
@@ -56,6 +59,7 @@ const (
 	healthInterval = 500 * time.Millisecond // well below the watchdog's 2 s
 	configInterval = 30 * time.Second
 	maxRetryDelay  = 30 * time.Second
+	lately         = time.Minute // longer than maxRetryDelay
 )
 
 // run takes the node from nothing to carrying packets, and keeps it there
@@ -136,8 +140,10 @@ func (n *node) loop(ctx context.Context, underlays <-chan underlayChange, config
 		case change := <-underlays:
 			n.changeUnderlay(change)
 		case err := <-failed:
-			n.log.Error("backend failed, starting it again", "error", err)
+			delay := n.postpone()
+			n.log.Error("backend failed, starting it again", "error", err, "again_in", delay)
 			n.closeBackend()
+			retry.Reset(delay)
 		case raw := <-configs:
 			n.compareConfig(raw)
 		case <-healthTick.C:
@@ -145,21 +151,36 @@ func (n *node) loop(ctx context.Context, underlays <-chan underlayChange, config
 			continue
 		case <-guardTick.C:
 			n.reconcileGuard()
-			continue
+			if n.filed {
+				continue
+			}
 		case <-retry.C:
 		}
 		if err := n.converge(ctx); err != nil {
 			if !n.started.Load() {
 				return err
 			}
-			delay := min(time.Second<<min(n.retries, 5), maxRetryDelay)
-			n.retries++
-			n.log.Error("backend does not start", "error", err, "again_in", delay)
+			delay := n.postpone()
+			n.log.Error("backend is not as it should be", "error", err, "again_in", delay)
 			n.board.setBackendProblem(err)
 			retry.Reset(delay)
 		}
 		n.report()
 	}
+}
+
+// postpone puts off the next attempt with a backend: none for a first failure,
+// longer and longer for those that follow.
+func (n *node) postpone() (delay time.Duration) {
+	if time.Since(n.startAt) > lately {
+		n.retries = 0
+	}
+	if n.retries > 0 {
+		delay = min(time.Second<<min(n.retries-1, 5), maxRetryDelay)
+	}
+	n.retries++
+	n.startAt = time.Now().Add(delay)
+	return delay
 }
 
 // observe notes how the parts are that do not tell by themselves.
@@ -181,10 +202,13 @@ func (n *node) converge(ctx context.Context) error {
 				return err
 			}
 			n.own = subnet.Lease{}
+			n.board.setBackendProblem(nil)
 		}
 		return nil
 	}
 	switch {
+	case n.backend == nil && time.Now().Before(n.startAt):
+		return nil // the retry timer runs
 	case n.backend == nil:
 		if err := n.startBackend(ctx, view); err != nil {
 			return err
@@ -198,8 +222,13 @@ func (n *node) converge(ctx context.Context) error {
 	n.own = view.Own
 	n.guardVTEP(n.backend, view)
 	n.backend.SetPeers(view.Peers)
-	if moved || !n.started.Load() {
+	n.board.setBackendProblem(nil)
+	n.started.Store(true)
+	if moved {
 		n.publish(view.Own.Subnet)
+	}
+	if moved || !n.filed {
+		n.writeSubnetFile(view.Own.Subnet)
 	}
 	return nil
 }
@@ -224,14 +253,11 @@ func (n *node) startBackend(ctx context.Context, view subnet.View) error {
 	if err := backend.Start(ctx, view.Own); err != nil {
 		return err
 	}
-	n.backend, n.own, n.retries = backend, subnet.Lease{}, 0
-	n.board.setBackendProblem(nil)
+	n.backend, n.own = backend, subnet.Lease{}
 	return nil
 }
 
-// publish tells the world outside the daemon which subnet this node has: the
-// firewall, subnet.env for those who start containers, and the state file for
-// the next run.
+// publish tells the firewall which subnet this node has, and the next run.
 func (n *node) publish(own subnet.Subnet) {
 	if n.firewall != nil {
 		if err := n.firewall.Apply(n.firewallConfig(own)); err != nil {
@@ -241,13 +267,18 @@ func (n *node) publish(own subnet.Subnet) {
 	if err := n.self.State.Save(own); err != nil {
 		n.log.Error("the subnet is not remembered for the next start", "error", err)
 	}
-	if err := envfile.Write(n.o.SubnetFile, n.subnetFile(own)); err != nil {
-		n.log.Error("subnet file is not written", "error", err)
-		n.board.setFileProblem(err)
-		return
+}
+
+// writeSubnetFile tells those who start containers which subnet this node has.
+// With that the node is up.
+func (n *node) writeSubnetFile(own subnet.Subnet) {
+	err := envfile.Write(n.o.SubnetFile, n.subnetFile(own))
+	n.filed = err == nil
+	if n.board.setFileProblem(err) && err != nil {
+		n.log.Error("subnet file is not written; trying again", "error", err)
 	}
-	n.board.setFileProblem(nil)
-	if !n.started.Swap(true) {
+	if n.filed && !n.up {
+		n.up = true
 		n.log.Info("node is up", "subnet", own, "backend", n.cfg.BackendType, "mtu", n.backend.MTU(), "subnet_file", n.o.SubnetFile)
 		n.notifier.Ready()
 	}
@@ -268,7 +299,7 @@ func (n *node) changeUnderlay(c underlayChange) {
 		return
 	}
 	n.log.Info("underlay changed", "interface", c.underlay.Name, "mtu", c.underlay.MTU, "ipv4", c.underlay.IPv4, "ipv6", c.underlay.IPv6)
-	n.under = c.underlay
+	n.under, n.startAt = c.underlay, time.Time{}
 	n.closeBackend()
 	backend, err := n.newBackend()
 	if err != nil {

@@ -24,7 +24,7 @@ type board struct {
 	manager *subnet.Manager // nil before there is one
 	view    subnet.View
 	backend tunnel.Backend
-	beat    time.Time // when the node's goroutine last passed by
+	beat    time.Time // when the node's goroutine last passed by; zero while it waits for a config or an underlay
 
 	// Why the node is not ready, part by part; nil where a part is well.
 	config, underlay, carrier, firewall, guard, file error
@@ -36,7 +36,6 @@ const stalled = 30 * time.Second
 
 func newBoard(o *options.Options, self identity) *board {
 	return &board{
-		beat: time.Now(),
 		status: control.Status{
 			Version:  version.String(),
 			Started:  time.Now(),
@@ -58,14 +57,19 @@ func (b *board) set(change func()) {
 func (b *board) setConfigProblem(err error)   { b.set(func() { b.config = err }) }
 func (b *board) setUnderlayProblem(err error) { b.set(func() { b.underlay = err }) }
 func (b *board) setBackendProblem(err error)  { b.set(func() { b.carrier = err }) }
-func (b *board) setFileProblem(err error)     { b.set(func() { b.file = err }) }
 func (b *board) setLease(v subnet.View)       { b.set(func() { b.view = v }) }
 
 // setGuardProblem tells also whether that is news.
-func (b *board) setGuardProblem(err error) (news bool) {
+func (b *board) setGuardProblem(err error) (news bool) { return b.setProblem(&b.guard, err) }
+
+// setFileProblem tells also whether that is news.
+func (b *board) setFileProblem(err error) (news bool) { return b.setProblem(&b.file, err) }
+
+// setProblem tells whether a problem has begun or ended.
+func (b *board) setProblem(p *error, err error) (news bool) {
 	b.set(func() {
-		news = (err == nil) != (b.guard == nil)
-		b.guard = err
+		news = (err == nil) != (*p == nil)
+		*p = err
 	})
 	return news
 }
@@ -113,7 +117,7 @@ func (b *board) setBackend(backend tunnel.Backend) {
 func (b *board) health() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if d := time.Since(b.beat); d > stalled {
+	if d := time.Since(b.beat); !b.beat.IsZero() && d > stalled {
 		return fmt.Errorf("the daemon has been stuck for %v", d.Round(time.Second))
 	}
 	if b.backend == nil {
