@@ -149,6 +149,27 @@ func TestSendErrors(t *testing.T) {
 	}
 }
 
+// Where a message's datagrams cannot be sent singly either, one shows it: the
+// rest costs no system calls.
+func TestRefusedIsNotTriedForEach(t *testing.T) {
+	for _, errno := range []unix.Errno{unix.EINVAL, unix.EMSGSIZE, unix.EIO} {
+		m := newMemNode(t, 1)
+		calls := 0
+		m.socket.refuse = func(*memSend) unix.Errno { calls++; return errno }
+		m.send(t, superUDP(inside, outside, 40, 1000))
+		if most := 2 * (1 + maxRetries); calls > most {
+			t.Errorf("%v: %d system calls, want at most %d", errno, calls, most)
+		}
+		sum := uint64(0)
+		for _, n := range m.drops() {
+			sum += n
+		}
+		if sum != 40 {
+			t.Errorf("%v: drops %v, want 40", errno, m.drops())
+		}
+	}
+}
+
 // After a while cutting is tried again.
 func TestUnbatchedLapses(t *testing.T) {
 	m := newMemNode(t, 1)

@@ -97,7 +97,7 @@ func (b *sendBatch) sendSingly(i int) error {
 	*h = b.headers[i].Hdr
 	h.SetControllen(controlTOS)
 	allSent := true
-	for range m.count {
+	for i := range m.count {
 		n, bytes := 0, 0
 		for n < len(pieces) && bytes < m.size {
 			bytes += int(pieces[n].Len)
@@ -108,6 +108,10 @@ func (b *sendBatch) sendSingly(i int) error {
 		pieces = pieces[n:]
 		if sent, errno := b.push(b.single); sent == 0 {
 			allSent = false
+			if refusesCutting(errno) {
+				// It was not the cutting, and the others fare no better.
+				return b.dropped(m.peer, m.count-i, errno)
+			}
 			if err := b.dropped(m.peer, 1, errno); err != nil {
 				return err
 			}
