@@ -274,7 +274,7 @@ func (n *node) publish(own subnet.Subnet) {
 func (n *node) writeSubnetFile(own subnet.Subnet) {
 	err := envfile.Write(n.o.SubnetFile, n.subnetFile(own))
 	n.filed = err == nil
-	if n.board.setFileProblem(err) && err != nil {
+	if n.board.setFile(own, err) && err != nil {
 		n.log.Error("subnet file is not written; trying again", "error", err)
 	}
 	if n.filed && !n.up {

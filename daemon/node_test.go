@@ -17,6 +17,7 @@ import (
 	"github.com/weftnet/weft/daemon/health"
 	"github.com/weftnet/weft/daemon/options"
 	"github.com/weftnet/weft/subnet"
+	"github.com/weftnet/weft/subnet/envfile"
 	"github.com/weftnet/weft/subnet/subnettest"
 	"github.com/weftnet/weft/tunnel"
 )
@@ -132,6 +133,23 @@ func TestSubnetFileIsTriedAgain(t *testing.T) {
 		text, err := os.ReadFile(n.o.SubnetFile)
 		if want := "FLANNEL_SUBNET=" + n.manager.View().Own.Subnet.Gateway4().String(); err != nil || !strings.Contains(string(text), want) {
 			t.Errorf("subnet file %q (%v), want %s", text, err, want)
+		}
+	})
+}
+
+// TestRenewedLeaseIsInSubnetFile: `weftd lease renew --new-subnet` is followed by
+// reading that file.
+func TestRenewedLeaseIsInSubnetFile(t *testing.T) {
+	withNode(t, func(t *testing.T, n *node, _ *fakeBackend) {
+		wantReady(t, n, time.Minute, "")
+		n.board.setManager(n.manager)
+		lease, err := n.RenewLease(t.Context(), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := envfile.Read(n.o.SubnetFile)
+		if err != nil || file.Subnet.Masked() != lease.Subnet {
+			t.Errorf("subnet file has %v (%v), want %v", file.Subnet, err, lease.Subnet)
 		}
 	})
 }

@@ -24,7 +24,8 @@ type board struct {
 	manager *subnet.Manager // nil before there is one
 	view    subnet.View
 	backend tunnel.Backend
-	beat    time.Time // when the node's goroutine last passed by; zero while it waits for a config or an underlay
+	filed   subnet.Subnet // in the subnet file
+	beat    time.Time     // when the node's goroutine last passed by; zero while it waits for a config or an underlay
 
 	// Why the node is not ready, part by part; nil where a part is well.
 	config, underlay, carrier, firewall, guard, file error
@@ -62,8 +63,14 @@ func (b *board) setLease(v subnet.View)       { b.set(func() { b.view = v }) }
 // setGuardProblem tells also whether that is news.
 func (b *board) setGuardProblem(err error) (news bool) { return b.setProblem(&b.guard, err) }
 
-// setFileProblem tells also whether that is news.
-func (b *board) setFileProblem(err error) (news bool) { return b.setProblem(&b.file, err) }
+// setFile notes that the subnet file has s, or why it has not, and tells whether
+// a problem with it is news.
+func (b *board) setFile(s subnet.Subnet, err error) (news bool) {
+	if err == nil {
+		b.set(func() { b.filed = s })
+	}
+	return b.setProblem(&b.file, err)
+}
 
 // setProblem tells whether a problem has begun or ended.
 func (b *board) setProblem(p *error, err error) (news bool) {
@@ -215,7 +222,12 @@ func firewallStatus(f firewall.Status) (control.Firewall, error) {
 
 func (n *node) Status() control.Status { return n.board.snapshot() }
 
+// filing is how long the subnet file may take to follow a renewed lease.
+const filing = 10 * time.Second
+
 // RenewLease fails as long as the node has not come so far as to have a lease.
+// It returns when the subnet file has the subnet, for that is what its caller
+// reads next.
 func (n *node) RenewLease(ctx context.Context, newSubnet bool) (control.Lease, error) {
 	var manager *subnet.Manager
 	n.board.set(func() { manager = n.board.manager })
@@ -225,7 +237,22 @@ func (n *node) RenewLease(ctx context.Context, newSubnet bool) (control.Lease, e
 	if err := manager.Renew(ctx, newSubnet); err != nil {
 		return control.Lease{}, err
 	}
-	return leaseStatus(manager.View()), nil
+	view := manager.View()
+	late := time.After(filing)
+	for poll := time.Tick(5 * time.Millisecond); ; {
+		var filed subnet.Subnet
+		n.board.set(func() { filed = n.board.filed })
+		if filed == view.Own.Subnet {
+			return leaseStatus(view), nil
+		}
+		select {
+		case <-poll:
+		case <-ctx.Done():
+			return control.Lease{}, ctx.Err()
+		case <-late:
+			return control.Lease{}, fmt.Errorf("the lease is that of %s now, but the subnet file has %s: see `weftd status`", view.Own.Subnet, filed)
+		}
+	}
 }
 
 // report tells systemd how the node is, in one line.
