@@ -136,7 +136,8 @@ func (d *delivery) writeSingly(because unix.Errno) error {
 		d.counters.out.add(1, 1)
 	}
 	clear(d.single)
-	if allTaken {
+	shortage := because == unix.ENOMEM || because == unix.ENOBUFS // says nothing of superpackets
+	if allTaken && !shortage {
 		d.writeNoMore(because)
 	}
 	return nil
@@ -150,7 +151,11 @@ func (d *delivery) writeNoMore(because unix.Errno) {
 	if hdr.GSOType == packet.GSOUDPL4 {
 		protocol, since = "UDP", &d.udpSince
 	}
+	first := since.IsZero() // the batch may have more of them
 	*since = time.Now().Add(singlyFor)
+	if !first {
+		return
+	}
 	d.log.Warn("the TUN refuses superpackets, writing single packets for a while", "protocol", protocol, "error", because, "for", singlyFor)
 }
 

@@ -161,6 +161,12 @@ func TestDeliveryErrors(t *testing.T) {
 			}
 			return 0
 		}, 10, nil, true},
+		{"no memory for superpackets now", func(b []byte) unix.Errno {
+			if isSuper(b) {
+				return unix.ENOMEM
+			}
+			return 0
+		}, 10, nil, false},
 		{"all refused", func([]byte) unix.Errno { return unix.EINVAL }, 0, map[string]uint64{"rx_write_refused": 10}, false},
 		{"device down", func([]byte) unix.Errno { return unix.EIO }, 0, map[string]uint64{"rx_device_down": 10}, false},
 	} {
@@ -188,6 +194,24 @@ func TestDeliveryErrors(t *testing.T) {
 		})
 	}
 	m := newMemNode(t, 1)
+	m.tun.refuse = func(b []byte) unix.Errno {
+		if isSuper(b) {
+			return unix.EINVAL
+		}
+		return 0
+	}
+	for _, from := range []string{outside, "10.5.2.10", "10.5.2.11"} {
+		b := udp4(from, inside, make([]byte, 100))
+		b[6] = 0x40 // DF, as above
+		fixIPv4(b)
+		m.socket.arrive(arrival(repeated(b, 2)...))
+	}
+	m.receive(t)
+	if n := m.log.count("the TUN refuses superpackets"); n != 1 {
+		t.Errorf("%d lines in the log about one batch:\n%s", n, &m.log)
+	}
+
+	m = newMemNode(t, 1)
 	m.tun.refuse = func([]byte) unix.Errno { return unix.EBADFD }
 	m.socket.arrive(arrival(udp4(outside, inside, nil)))
 	n, err := m.receiver.receive()
