@@ -28,10 +28,7 @@ func (n *node) awaitConfig(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		cfg, err := subnet.ParseConfig(raw)
-		if err == nil {
-			err = checkBackend(cfg)
-		}
+		cfg, err := usableConfig(raw)
 		if err != nil {
 			return fmt.Errorf("network config in etcd: %w", err)
 		}
@@ -40,6 +37,15 @@ func (n *node) awaitConfig(ctx context.Context) error {
 		n.board.setNetwork(n.network)
 		return nil
 	})
+}
+
+// usableConfig parses a network config that this version of weft can run.
+func usableConfig(raw []byte) (*subnet.Config, error) {
+	cfg, err := subnet.ParseConfig(raw)
+	if err != nil {
+		return nil, err
+	}
+	return cfg, checkBackend(cfg)
 }
 
 // awaitUnderlay waits until there is an interface to send packets through.
@@ -105,8 +111,8 @@ func (n *node) watchUnderlay(ctx context.Context, changes chan<- underlayChange)
 	}
 }
 
-// watchConfig reports the network config now and then, so that a change of it
-// does not go unnoticed.
+// watchConfig reports the network config now and then, nil where there is none,
+// so that a change of it does not go unnoticed.
 func (n *node) watchConfig(ctx context.Context, configs chan<- []byte) {
 	tick := time.NewTicker(configInterval)
 	defer tick.Stop()
@@ -117,7 +123,7 @@ func (n *node) watchConfig(ctx context.Context, configs chan<- []byte) {
 		case <-tick.C:
 		}
 		raw, err := n.registry.Config(ctx)
-		if err != nil {
+		if err != nil && !errors.Is(err, subnet.ErrNoConfig) {
 			continue // the lease manager tells when etcd is away
 		}
 		select {
@@ -133,8 +139,13 @@ func (n *node) watchConfig(ctx context.Context, configs chan<- []byte) {
 // containers cannot change.
 func (n *node) compareConfig(raw []byte) {
 	note := ""
-	if !bytes.Equal(raw, n.rawCfg) {
+	if raw == nil {
+		note = "the network config is gone from etcd, and no node can start; write it again with `weftd config set`"
+	} else if !bytes.Equal(raw, n.rawCfg) {
 		note = "the network config in etcd has changed; restart weftd to use it"
+		if _, err := usableConfig(raw); err != nil {
+			note = fmt.Sprintf("the network config in etcd has changed, and no node can start with it; write another with `weftd config set`: %v", err)
+		}
 	}
 	if n.board.setConfigNote(note) && note != "" {
 		n.log.Warn(note)

@@ -154,6 +154,28 @@ func TestRenewedLeaseIsInSubnetFile(t *testing.T) {
 	})
 }
 
+func TestConfigNote(t *testing.T) {
+	const was = `{"Network": "10.5.0.0/16"}`
+	for _, tc := range []struct{ now, note string }{
+		{was, ""},
+		{`{"Network": "10.6.0.0/16"}`, "restart weftd"},
+		{`{"Network": "10.6.0.0/40"}`, "no node can start with it"},
+		{`{"Network": "10.5.0.0/16", "Backend": {"Type": "alloc"}}`, "no node can start with it"},
+		{"", "gone"},
+	} {
+		n := &node{log: slog.New(slog.DiscardHandler), rawCfg: []byte(was), board: newBoard(&options.Options{}, identity{})}
+		n.board.setConfigProblem(nil)
+		var raw []byte
+		if tc.now != "" {
+			raw = []byte(tc.now)
+		}
+		n.compareConfig(raw)
+		if note := n.board.snapshot().Network.Problem; (note == "") != (tc.note == "") || !strings.Contains(note, tc.note) {
+			t.Errorf("%q: note %q, want %q", tc.now, note, tc.note)
+		}
+	}
+}
+
 // TestBackendThatFailsAtOnce slows down: each failure is a line in the log and
 // a gap in the traffic.
 func TestBackendThatFailsAtOnce(t *testing.T) {
