@@ -74,20 +74,21 @@ func runDaemon(ctx context.Context, o *options.Options, log *slog.Logger) (err e
 
 	group, ctx := errgroup.WithContext(ctx)
 	defer func() { err = errors.Join(err, group.Wait()) }()
-	// Ends the servers where a later step fails.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	// The servers end when all else has ended: with the control socket goes the
+	// lock that keeps a next daemon, and `weftd cleanup`, waiting.
+	serving, endServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer endServing()
 	n := &node{
 		o: o, log: log, self: self, board: board,
 		notifier: health.NewNotifier(log),
 	}
-	group.Go(func() error { return control.Serve(ctx, socket, n, log) })
+	group.Go(func() error { return control.Serve(serving, socket, n, log) })
 	if o.HealthzPort != 0 {
 		l, err := health.Listen(ctx, netip.AddrPortFrom(o.HealthzIP, uint16(o.HealthzPort)))
 		if err != nil {
 			return err
 		}
-		group.Go(func() error { return health.Serve(ctx, l, board.notReady, log) })
+		group.Go(func() error { return health.Serve(serving, l, board.notReady, log) })
 	}
 
 	if o.Embedded != nil {
