@@ -100,8 +100,8 @@ func (b *Backend) MTU() int { return b.mtu }
 // Start implements tunnel.Backend. Sockets, device and all else are opened on
 // the calling goroutine, and so in its thread's network namespace.
 func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
-	if b.stop != nil {
-		return errors.New("start the udp backend: it is started already")
+	if b.stop != nil || b.closing.Load() {
+		return errors.New("start the udp backend: it was started already; make a new one")
 	}
 	if !own.Subnet.IPv4.IsValid() {
 		return errors.New("start the udp backend: the lease has no IPv4 subnet")

@@ -56,6 +56,10 @@ func TestLife(t *testing.T) {
 		if b.Health() == nil {
 			t.Error("healthy after Close")
 		}
+		if namespaces[0].Do(func() error { return b.Start(t.Context(), lease) }) == nil {
+			t.Error("it starts again, and carries nothing")
+			check(t, b.Close())
+		}
 		if out, err := namespaces[0].Output("ip", "link", "show", "flannel0"); err == nil {
 			t.Errorf("the device is still there: %s", out)
 		}
