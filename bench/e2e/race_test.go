@@ -76,7 +76,7 @@ func (c *cluster) register(nodes int) map[string]netip.Prefix {
 		c.t.Fatal(err)
 	}
 	if process.Err() != nil {
-		c.t.Fatal(process.LogTail(10))
+		c.t.Fatal(process.LogTail(1))
 	}
 	claims := map[string]netip.Prefix{}
 	for line := range strings.Lines(process.LogTail(nodes)) {
@@ -169,14 +169,15 @@ func registerNodes(nodes, endpoint string) error {
 
 	var missing []string
 	for i, m := range managers {
-		if v := m.View(); v.Held {
-			fmt.Println(crowdID(i), v.Own.Subnet.IPv4)
-		} else {
+		if v := m.View(); !v.Held {
 			missing = append(missing, fmt.Sprintf("node %s: %s", crowdID(i), v.Problem))
 		}
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("after %v, %d of %d nodes have no subnet, for instance %s", took.Round(time.Millisecond), len(missing), count, missing[0])
+	}
+	for i, m := range managers {
+		fmt.Println(crowdID(i), m.View().Own.Subnet.IPv4)
 	}
 	return nil
 }
