@@ -11,8 +11,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/weftnet/weft/subnet/internal/atomicfile"
 )
 
 const (
@@ -140,19 +141,9 @@ func writePair(p Pair, der []byte, key *ecdsa.PrivateKey) error {
 	return writePEM(p.Cert, blockCert, der, 0o644)
 }
 
-// writePEM replaces the file as a whole.
 func writePEM(path, blockType string, der []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(f.Name()) // fails after the rename, as it should
-	err = pem.Encode(f, &pem.Block{Type: blockType, Bytes: der})
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
+	text := pem.EncodeToMemory(&pem.Block{Type: blockType, Bytes: der})
+	if err := atomicfile.Write(path, text, mode, 0o700); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
