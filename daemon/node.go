@@ -151,6 +151,7 @@ func (n *node) loop(ctx context.Context, underlays <-chan underlayChange, config
 			continue
 		case <-guardTick.C:
 			n.reconcileGuard()
+			n.keepForwarding()
 			if n.filed {
 				continue
 			}
@@ -181,6 +182,22 @@ func (n *node) postpone() (delay time.Duration) {
 	n.retries++
 	n.startAt = time.Now().Add(delay)
 	return delay
+}
+
+func (n *node) enableForwarding() error {
+	return firewall.EnableForwarding(n.network.IPv4.IsValid(), n.network.IPv6.IsValid(), n.log)
+}
+
+// keepForwarding switches forwarding on again where another program, sysctl
+// --system for instance, has switched it off.
+func (n *node) keepForwarding() {
+	if n.backend == nil {
+		return
+	}
+	err := n.enableForwarding()
+	if n.board.setForwardingProblem(err) && err != nil {
+		n.log.Error("this host does not forward packets", "error", err)
+	}
 }
 
 // observe notes how the parts are that do not tell by themselves.
@@ -242,7 +259,7 @@ func (n *node) startBackend(ctx context.Context, view subnet.View) error {
 			return err
 		}
 	}
-	if err := firewall.EnableForwarding(n.network.IPv4.IsValid(), n.network.IPv6.IsValid(), n.log); err != nil {
+	if err := n.enableForwarding(); err != nil {
 		return err
 	}
 	backend, err := n.newBackend()

@@ -28,7 +28,7 @@ type board struct {
 	beat    time.Time     // when the node's goroutine last passed by; zero while it waits for a config or an underlay
 
 	// Why the node is not ready, part by part; nil where a part is well.
-	config, underlay, carrier, firewall, guard, file error
+	config, underlay, carrier, firewall, guard, forwarding, file error
 }
 
 // stalled is how long the node's goroutine may be busy with one thing before
@@ -60,8 +60,9 @@ func (b *board) setUnderlayProblem(err error) { b.set(func() { b.underlay = err 
 func (b *board) setBackendProblem(err error)  { b.set(func() { b.carrier = err }) }
 func (b *board) setLease(v subnet.View)       { b.set(func() { b.view = v }) }
 
-// setGuardProblem tells also whether that is news.
-func (b *board) setGuardProblem(err error) (news bool) { return b.setProblem(&b.guard, err) }
+// setGuardProblem and setForwardingProblem tell also whether that is news.
+func (b *board) setGuardProblem(err error) (news bool)      { return b.setProblem(&b.guard, err) }
+func (b *board) setForwardingProblem(err error) (news bool) { return b.setProblem(&b.forwarding, err) }
 
 // setFile notes that the subnet file has s, or why it has not, and tells whether
 // a problem with it is news.
@@ -165,6 +166,7 @@ func (b *board) reasons() []string {
 	}
 	add("firewall: ", b.firewall)
 	add("guard of the VXLAN port: ", b.guard)
+	add("forwarding: ", b.forwarding)
 	add("subnet file: ", b.file)
 	return reasons
 }

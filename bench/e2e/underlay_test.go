@@ -111,3 +111,13 @@ func TestRouteDeletedByHand(t *testing.T) {
 	c.deleteWeftRoutes(0)
 	c.reachAll()
 }
+
+// sysctl --system does that on hosts whose files say so.
+func TestForwardingSwitchedOff(t *testing.T) {
+	c := start(t, spec{})
+	c.reachAll()
+	if err := c.hosts[0].Sysctl("net/ipv4/ip_forward", "0"); err != nil {
+		t.Fatal(err)
+	}
+	c.reachAll()
+}
