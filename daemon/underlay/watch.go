@@ -26,9 +26,12 @@ const (
 
 // Watch calls changed with what Select returns, once at the start and then
 // whenever it differs from the time before: an interface or address that has
-// gone, come or been replaced, another MTU, another default route. Calls come
-// one at a time from the calling goroutine. Watch returns when ctx ends, with
-// its error, or at once if it cannot watch.
+// gone, come back or been replaced, another MTU. As long as the choice made can
+// be used it stays, though a start would now choose otherwise: a default route
+// that comes up beside must not move a node. Only with CanReach the choice
+// follows the routes. Calls come one at a time from the
+// calling goroutine. Watch returns when ctx ends, with its error, or at once if
+// it cannot watch.
 func Watch(ctx context.Context, o Options, changed func(tunnel.Underlay, error)) error {
 	events, err := netevent.Subscribe()
 	if err != nil {
@@ -51,7 +54,11 @@ func Watch(ctx context.Context, o Options, changed func(tunnel.Underlay, error))
 
 	var last outcome
 	for first := true; ; first = false {
-		u, _, err := selectFrom(h, o)
+		u, ok := same(h, o, last.underlay)
+		var err error
+		if !ok {
+			u, _, err = selectFrom(h, o)
+		}
 		if now := (outcome{u, text(err)}); first || now != last {
 			last = now
 			changed(u, err)
@@ -72,6 +79,23 @@ func Watch(ctx context.Context, o Options, changed func(tunnel.Underlay, error))
 		case <-time.After(debounce):
 		}
 	}
+}
+
+// same chooses the former underlay again, with the MTU that it has by now. It is
+// not ok if there was none, if its interface or addresses cannot be used, or if
+// the user wants the way to CanReach followed.
+func same(h *netlink.Handle, o Options, former tunnel.Underlay) (u tunnel.Underlay, ok bool) {
+	address := former.IPv4
+	if !address.IsValid() {
+		address = former.IPv6
+	}
+	if !address.IsValid() || o.CanReach.IsValid() {
+		return tunnel.Underlay{}, false
+	}
+	o.Ifaces, o.IfaceRegexes = []string{address.String()}, nil
+	u, _, err := selectFrom(h, o)
+	ok = err == nil && u.Index == former.Index && u.IPv4 == former.IPv4 && u.IPv6 == former.IPv6
+	return u, ok
 }
 
 // outcome is what is compared.

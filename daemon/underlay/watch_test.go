@@ -90,14 +90,19 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.next(calls, "eth1 198.51.100.1 - ")
-	if err := l.nl.RouteDel(&netlink.Route{Dst: ipNet("0.0.0.0/0"), Priority: 200}); err != nil {
-		t.Fatal(err)
-	}
-	l.next(calls, "no interface for the underlay: there is no default route")
+
+	// As long as that one can be used, the node stays there, whatever becomes
+	// of the default routes.
 	if err := l.LinkUp("eth0"); err != nil {
 		t.Fatal(err)
 	}
 	l.defaultVia("192.0.2.254", 100)
+	time.Sleep(2 * debounce)
+	if err := l.nl.RouteDel(&netlink.Route{Dst: ipNet("0.0.0.0/0"), Priority: 200}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * debounce)
+	l.delAddr("eth1", "198.51.100.1/24")
 	l.next(calls, "eth0 192.0.2.7 ")
 }
 
