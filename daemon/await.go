@@ -100,14 +100,21 @@ type underlayChange struct {
 }
 
 func (n *node) watchUnderlay(ctx context.Context, changes chan<- underlayChange) {
-	err := underlay.Watch(ctx, n.underlayOptions(), func(u tunnel.Underlay, err error) {
-		select {
-		case changes <- underlayChange{u, err}:
-		case <-ctx.Done():
+	for ctx.Err() == nil {
+		err := underlay.Watch(ctx, n.underlayOptions(), func(u tunnel.Underlay, err error) {
+			select {
+			case changes <- underlayChange{u, err}:
+			case <-ctx.Done():
+			}
+		})
+		if ctx.Err() != nil {
+			return
 		}
-	})
-	if err != nil && ctx.Err() == nil {
-		n.log.Error("changes of the underlay are not noticed any more", "error", err)
+		n.log.Error("changes of the underlay are not noticed for a while", "error", err, "again_in", maxRetryDelay)
+		select {
+		case <-ctx.Done():
+		case <-time.After(maxRetryDelay):
+		}
 	}
 }
 

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/weftnet/weft/daemon/control"
 	"github.com/weftnet/weft/daemon/firewall"
@@ -17,7 +18,6 @@ import (
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/subnet/envfile"
 	"github.com/weftnet/weft/tunnel/netstate"
-	"github.com/weftnet/weft/tunnel/udp"
 )
 
 const cleanupUsage = `Usage: weftd cleanup [flags]
@@ -55,8 +55,7 @@ func cmdCleanup(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	err = errors.Join(
 		firewall.Cleanup(log),
 		vtep.Remove(),
-		netstate.RemoveOwn(log),
-		removeSubnetFile(subnetFile, log),
+		removeNetwork(subnetFile, log),
 		purgeState(purge, stateDir),
 		lock.Close(),
 	)
@@ -66,14 +65,23 @@ func cmdCleanup(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	return exitOK
 }
 
-// removeSubnetFile leaves the file alone while the tunnel device is there:
-// weftd's goes when weftd ends, so flanneld must have taken over the host.
-func removeSubnetFile(file string, log *slog.Logger) error {
-	if _, err := net.InterfaceByName(udp.DefaultDevice); err == nil {
-		log.Warn("the subnet file stays: another program has the tunnel device now", "file", file, "device", udp.DefaultDevice)
-		return nil
+// removeNetwork removes routes, devices and the subnet file. Where flanneld has
+// taken over the host, it uses the devices that it found, and the file is its
+// own by now.
+func removeNetwork(file string, log *slog.Logger) error {
+	if flanneldRuns() {
+		log.Warn("flanneld runs on this host: the subnet file and VXLAN devices stay, they are its own now", "file", file)
+		return netstate.RemoveRoutes(log)
 	}
-	return envfile.Remove(file)
+	return errors.Join(netstate.RemoveOwn(log), envfile.Remove(file))
+}
+
+func flanneldRuns() bool {
+	names, _ := filepath.Glob("/proc/[0-9]*/comm")
+	return slices.ContainsFunc(names, func(name string) bool {
+		comm, err := os.ReadFile(name) // the process may be gone
+		return err == nil && strings.TrimSpace(string(comm)) == "flanneld"
+	})
 }
 
 func purgeState(purge bool, dir string) error {

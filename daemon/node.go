@@ -152,13 +152,15 @@ func (n *node) loop(ctx context.Context, underlays <-chan underlayChange, config
 		case <-guardTick.C:
 			n.reconcileGuard()
 			n.keepForwarding()
-			if n.filed {
+			if n.filed = n.filed && exists(n.o.SubnetFile); n.filed {
 				continue
 			}
 		case <-retry.C:
 		}
 		if err := n.converge(ctx); err != nil {
-			if !n.started.Load() {
+			// At a first start the user is there to read the error; but other
+			// nodes may need the etcd inside this daemon.
+			if !n.started.Load() && n.o.Embedded == nil {
 				return err
 			}
 			delay := n.postpone()
@@ -252,10 +254,12 @@ func (n *node) converge(ctx context.Context) error {
 
 // startBackend makes a backend for the underlay as it is and starts it.
 func (n *node) startBackend(ctx context.Context, view subnet.View) error {
-	// Once packets flow, a bridge that still has a former subnet is no reason
-	// to stop them.
+	// Once packets flow, nothing that overlaps is a reason to stop them.
 	if !n.started.Load() {
-		if err := underlay.CheckOverlap(n.network, n.under, view.Own.Subnet, publicIPs(view.Peers)); err != nil {
+		err := underlay.CheckOverlap(n.network, n.under, view.Own.Subnet, publicIPs(view.Peers))
+		if former := (*underlay.FormerBridgeError)(nil); errors.As(err, &former) {
+			n.log.Warn("containers on a former subnet are not reached", "error", err)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -299,6 +303,12 @@ func (n *node) writeSubnetFile(own subnet.Subnet) {
 		n.log.Info("node is up", "subnet", own, "backend", n.cfg.BackendType, "mtu", n.backend.MTU(), "subnet_file", n.o.SubnetFile)
 		n.notifier.Ready()
 	}
+}
+
+// exists tells whether a file is there, as far as can be told.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, os.ErrNotExist)
 }
 
 // changeUnderlay takes a new interface or address: the public IP in the lease

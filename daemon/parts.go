@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/weftnet/weft/daemon/control"
 	"github.com/weftnet/weft/daemon/firewall"
 	"github.com/weftnet/weft/daemon/options"
@@ -46,9 +48,12 @@ func (n *node) underlayOptions() underlay.Options {
 	}
 }
 
-// newFirewall returns nil where neither nftables nor iptables can be used; the
-// overlay itself works without.
+// newFirewall returns nil where there are to be no rules, or neither nftables
+// nor iptables can be used.
 func (n *node) newFirewall() *firewall.Firewall {
+	if n.o.Firewall == options.FirewallOff {
+		return nil
+	}
 	mode := firewall.Mode(n.o.Firewall)
 	if n.o.Firewall == options.FirewallAuto && n.cfg.EnableNFTables {
 		mode = firewall.ModeNFTables
@@ -56,7 +61,7 @@ func (n *node) newFirewall() *firewall.Firewall {
 	fw, err := firewall.New(mode, n.log)
 	if err != nil {
 		n.log.Error("no firewall rules are made", "error", err)
-		n.board.setFirewall(control.Firewall{Mode: "off"}, err)
+		n.board.setFirewall(control.Firewall{Mode: "off"}, fmt.Errorf("%w; where no rules are needed, --firewall=off says so", err))
 		return nil
 	}
 	return fw

@@ -97,7 +97,7 @@ func runDaemon(ctx context.Context, o *options.Options, log *slog.Logger) (err e
 			return err
 		}
 		defer member.Close()
-		group.Go(func() error { return watchEmbedded(ctx, member) })
+		group.Go(func() error { n.watchEmbedded(ctx, member); return nil })
 	}
 	n.registry, err = etcd.New(etcd.Config{
 		Endpoints: o.Etcd.Endpoints,
@@ -156,15 +156,16 @@ func startEmbedded(ctx context.Context, e *options.Embedded, log *slog.Logger) (
 	return member, nil
 }
 
-// watchEmbedded returns an error when the member ends by itself.
-func watchEmbedded(ctx context.Context, m *embedded.Member) error {
+// watchEmbedded notes that the member has ended by itself, on a full disk for
+// instance. Packets need no etcd, so the daemon goes on.
+func (n *node) watchEmbedded(ctx context.Context, m *embedded.Member) {
 	select {
 	case <-ctx.Done():
-		return nil
+		return
 	case <-m.Done():
-		if err := m.Err(); err != nil {
-			return fmt.Errorf("embedded etcd ended: %w", err)
-		}
-		return nil // closed by us
+	}
+	if err := m.Err(); err != nil {
+		n.log.Error("the etcd inside this daemon has ended; packets go on, but leases last a day: mend it and restart weftd", "error", err)
+		n.board.setEmbeddedProblem(err)
 	}
 }

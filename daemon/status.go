@@ -28,7 +28,7 @@ type board struct {
 	beat    time.Time     // when the node's goroutine last passed by; zero while it waits for a config or an underlay
 
 	// Why the node is not ready, part by part; nil where a part is well.
-	config, underlay, carrier, firewall, guard, forwarding, file error
+	config, underlay, carrier, firewall, guard, forwarding, file, embedded error
 }
 
 // stalled is how long the node's goroutine may be busy with one thing before
@@ -59,6 +59,8 @@ func (b *board) setConfigProblem(err error)   { b.set(func() { b.config = err })
 func (b *board) setUnderlayProblem(err error) { b.set(func() { b.underlay = err }) }
 func (b *board) setBackendProblem(err error)  { b.set(func() { b.carrier = err }) }
 func (b *board) setLease(v subnet.View)       { b.set(func() { b.view = v }) }
+
+func (b *board) setEmbeddedProblem(err error) { b.set(func() { b.embedded = err }) }
 
 // setGuardProblem and setForwardingProblem tell also whether that is news.
 func (b *board) setGuardProblem(err error) (news bool)      { return b.setProblem(&b.guard, err) }
@@ -164,7 +166,9 @@ func (b *board) reasons() []string {
 	if b.backend != nil {
 		add("backend: ", b.backend.Health())
 	}
-	add("firewall: ", b.firewall)
+	if b.view.Held { // before that there is nothing to make rules for
+		add("firewall: ", b.firewall)
+	}
 	add("guard of the VXLAN port: ", b.guard)
 	add("forwarding: ", b.forwarding)
 	add("subnet file: ", b.file)
@@ -186,7 +190,10 @@ func (b *board) snapshot() control.Status {
 	}
 	s.Lease = leaseStatus(v)
 	s.Etcd.Connected, s.Etcd.LastContact = v.Connected, v.LastContact
-	if v.RegistryErr != nil {
+	switch {
+	case b.embedded != nil:
+		s.Etcd.Error = "the etcd inside this daemon has ended: " + b.embedded.Error() + "; mend it and restart weftd"
+	case v.RegistryErr != nil:
 		s.Etcd.Error = v.RegistryErr.Error()
 	}
 	for _, e := range v.Bad {

@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -93,4 +95,76 @@ func TestCleanup(t *testing.T) {
 		t.Errorf("the container's subnet was not taken again, but %s", env.Subnet)
 	}
 	c.reachAll()
+}
+
+// What flanneld uses by now is not weft's to remove.
+func TestCleanupBesideFlanneld(t *testing.T) {
+	c := start(t, spec{hosts: 1, config: `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}`})
+	h, w := c.hosts[0], c.weftds[0]
+	if err := w.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	// The daemon's name is all that counts.
+	flanneld := filepath.Join(h.Dir, "flanneld")
+	if err := os.Symlink("/bin/sleep", flanneld); err != nil {
+		t.Fatal(err)
+	}
+	p, err := h.Run("flanneld", flanneld, "60")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Kill()
+	flags := []string{"cleanup", "--state-dir=" + w.StateDir, "--subnet-file=" + w.SubnetFile, "--control-socket=" + w.ControlSocket}
+	there := func() (file, device bool) {
+		_, err := os.Stat(w.SubnetFile)
+		file = err == nil
+		if err := h.Do(func() error {
+			_, err := netlink.LinkByName("flannel.1")
+			device = err == nil
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return file, device
+	}
+	c.eventually(func() string {
+		if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.PID())); string(comm) != "flanneld\n" {
+			return "flanneld has not started"
+		}
+		return ""
+	})
+	if _, err := h.Command(t.Context(), weftdPath, flags...); err != nil {
+		t.Fatal(err)
+	}
+	if routes := c.weftRoutes(0); len(routes) > 0 {
+		t.Error("routes left:", routes)
+	}
+	if file, device := there(); !file || !device {
+		t.Errorf("beside flanneld: subnet file there %v, device there %v", file, device)
+	}
+	p.Kill()
+	if _, err := h.Command(t.Context(), weftdPath, flags...); err != nil {
+		t.Fatal(err)
+	}
+	if file, device := there(); file || device {
+		t.Errorf("without flanneld: subnet file there %v, device there %v", file, device)
+	}
+}
+
+func TestSubnetFileDeleted(t *testing.T) {
+	c := start(t, spec{hosts: 1})
+	file := c.weftds[0].SubnetFile
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually(func() string {
+		if after, err := os.ReadFile(file); err != nil || string(after) != string(before) {
+			return fmt.Sprintf("the subnet file is not back: %q, %v", after, err)
+		}
+		return ""
+	})
 }

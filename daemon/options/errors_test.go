@@ -56,7 +56,8 @@ func TestParseErrors(t *testing.T) {
 		{args: []string{"--iptables-resync=5s"}, want: `invalid value "5s" for --iptables-resync: must be a whole number of seconds from 1 to 86400`},
 		{args: []string{"-v=-1"}, want: `invalid value "-1" for --v: must be a whole number from 0 to 2147483647`},
 		{args: []string{"--subnet-file="}, want: `invalid value "" for --subnet-file: must be the name of a file, or left out for the default`},
-		{args: []string{"--firewall=ufw"}, want: `invalid value "ufw" for --firewall: must be one of auto, iptables, iptables-nft, iptables-legacy, nftables`},
+		{args: []string{"--firewall=off", "--ip-masq"}, want: "--ip-masq needs firewall rules: give it or --firewall=off, not both"},
+		{args: []string{"--firewall=ufw"}, want: `invalid value "ufw" for --firewall: must be one of auto, iptables, iptables-nft, iptables-legacy, nftables, off`},
 		{args: []string{"--log-level=INFO"}, want: `invalid value "INFO" for --log-level: must be one of debug, info, warn, error`},
 		{args: []string{"--log-format=xml"}, want: `invalid value "xml" for --log-format: must be one of text, json`},
 

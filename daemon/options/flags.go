@@ -83,8 +83,8 @@ func (p *parser) weftFlags(s *Set) {
 	AddStateDir(s, &p.StateDir)
 	AddControlSocket(s, &p.ControlSocket)
 	add(s, &p.Firewall, info{name: "firewall", arg: "KIND", def: string(FirewallAuto),
-		usage: "auto, iptables, iptables-nft, iptables-legacy or nftables; auto takes nftables if the network config says so, else what the host uses"},
-		parseOneOf(FirewallAuto, FirewallIPTables, FirewallIPTablesNFT, FirewallIPTablesLegacy, FirewallNFTables))
+		usage: "auto, iptables, iptables-nft, iptables-legacy, nftables, or off for no rules at all; auto takes nftables if the network config says so, else what the host uses"},
+		parseOneOf(FirewallAuto, FirewallIPTables, FirewallIPTablesNFT, FirewallIPTablesLegacy, FirewallNFTables, FirewallOff))
 	add(s, &p.LogLevel, info{name: flagLogLevel, arg: "LEVEL", def: "info",
 		usage: "debug, info, warn or error"}, parseLevel)
 	add(s, &p.LogFormat, info{name: "log-format", arg: "FORM", def: string(LogText),

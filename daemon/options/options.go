@@ -63,6 +63,7 @@ const (
 	FirewallIPTablesNFT    Firewall = "iptables-nft"
 	FirewallIPTablesLegacy Firewall = "iptables-legacy"
 	FirewallNFTables       Firewall = "nftables"
+	FirewallOff            Firewall = "off" // no rules are made
 )
 
 // UDPEngine says how the udp backend moves packets.
@@ -139,6 +140,9 @@ func (p *parser) finish(s *Set) error {
 	}
 	if err := p.Etcd.Check(s); err != nil {
 		return err
+	}
+	if p.Firewall == FirewallOff && p.IPMasq {
+		return errors.New("--ip-masq needs firewall rules: give it or --firewall=off, not both")
 	}
 	p.MasqRandomFully = !p.randomFullyDisable
 	if p.verbosity > 0 && !s.Given(flagLogLevel) {

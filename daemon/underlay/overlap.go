@@ -31,13 +31,25 @@ func CheckOverlap(network tunnel.Network, u tunnel.Underlay, own subnet.Subnet, 
 	if err := c.underlay(u); err != nil {
 		return err
 	}
+	var former *FormerBridgeError
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		if err := c.routes(family); err != nil {
+		if err := c.routes(family); err != nil && !errors.As(err, &former) {
 			return err
 		}
 	}
+	if former != nil {
+		return former
+	}
 	return nil
 }
+
+// FormerBridgeError says that containers are attached to a bridge with a
+// subnet that is not this node's any more. They are not reached until their
+// bridge has the new one; all else works. CheckOverlap returns it only if
+// there is no other error.
+type FormerBridgeError struct{ text string }
+
+func (e *FormerBridgeError) Error() string { return e.text }
 
 type check struct {
 	h       *netlink.Handle
@@ -90,10 +102,14 @@ func (c check) routes(family int) error {
 	if err != nil && !errors.Is(err, unix.ENOENT) { // no route, no table
 		return fmt.Errorf("list routes: %w", err)
 	}
+	var former *FormerBridgeError
 	for _, r := range inside {
-		if err := c.route(r); err != nil {
+		if err := c.route(r); err != nil && !errors.As(err, &former) {
 			return err
 		}
+	}
+	if former != nil {
+		return former
 	}
 	return nil
 }
@@ -129,9 +145,9 @@ func (c check) route(r netlink.Route) error {
 			if ports == 0 {
 				return nil
 			}
-			return fmt.Errorf("bridge %s has %v and %d attached devices; it lies in the cluster network %v, but not in this node's subnet (%v): "+
+			return &FormerBridgeError{fmt.Sprintf("bridge %s has %v and %d attached devices; it lies in the cluster network %v, but not in this node's subnet (%v): "+
 				"restart what manages the bridge with the subnet of this node (for docker0 that is Docker), or choose another network (weftd config set)",
-				device, dst, ports, n, c.own)
+				device, dst, ports, n, c.own)}
 		}
 	}
 	text := routeText(r, dst, device)

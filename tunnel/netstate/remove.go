@@ -7,10 +7,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// RemoveOwn deletes every route of RouteProtocol in the main table, the VXLAN
-// devices that a Reconciler made or adopted, and the named devices, in the
-// network namespace of the calling thread. What is gone already is no error.
-// All are attempted; the error joins what failed.
+// RemoveOwn is RemoveRoutes, and deletes the VXLAN devices that a Reconciler
+// made or adopted, and the named devices. All are attempted; the error joins
+// what failed.
 func RemoveOwn(log *slog.Logger, devices ...string) error {
 	h, err := newHandle()
 	if err != nil {
@@ -18,16 +17,7 @@ func RemoveOwn(log *slog.Logger, devices ...string) error {
 	}
 	defer h.Close()
 
-	routes, err := ownRoutes(h)
-	errs := []error{err}
-	for _, r := range routes {
-		text := describe(h, r)
-		if err := ignoreGone(h.RouteDel(&r)); err != nil {
-			errs = append(errs, explain("remove route "+text, err))
-			continue
-		}
-		log.Info("removed", "route", text)
-	}
+	errs := []error{removeRoutes(h, log)}
 	own, err := ownVXLANs(h)
 	errs = append(errs, err)
 	for _, name := range append(own, devices...) {
@@ -43,6 +33,31 @@ func RemoveOwn(log *slog.Logger, devices ...string) error {
 			continue
 		}
 		log.Info("removed", "link", name)
+	}
+	return errors.Join(errs...)
+}
+
+// RemoveRoutes deletes every route of RouteProtocol in the main table, in the
+// network namespace of the calling thread. What is gone already is no error.
+func RemoveRoutes(log *slog.Logger) error {
+	h, err := newHandle()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	return removeRoutes(h, log)
+}
+
+func removeRoutes(h *netlink.Handle, log *slog.Logger) error {
+	routes, err := ownRoutes(h)
+	errs := []error{err}
+	for _, r := range routes {
+		text := describe(h, r)
+		if err := ignoreGone(h.RouteDel(&r)); err != nil {
+			errs = append(errs, explain("remove route "+text, err))
+			continue
+		}
+		log.Info("removed", "route", text)
 	}
 	return errors.Join(errs...)
 }
