@@ -1,8 +1,9 @@
 // Weftd gives this node's containers addresses out of one cluster network and
 // carries their packets to the other nodes.
 //
-// Start reading at run.go: it brings a node up step by step. node.go then
-// keeps lease, backend and firewall in step until the daemon ends.
+// Start reading at run.go: it brings a node up step by step. node.go then waits
+// for what happens, and converge.go makes backend, firewall and files agree
+// with it, until the daemon ends.
 package main
 
 import (
