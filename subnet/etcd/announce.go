@@ -31,6 +31,10 @@ func (r *Registry) Announce(ctx context.Context, n subnet.Node, ttl time.Duratio
 		return err
 	}
 	revision, err := r.claim(ctx, what, n, lease)
+	for errors.Is(err, subnet.ErrChanged) && ctx.Err() == nil {
+		// An earlier run's key went just now: there is a new state to judge.
+		revision, err = r.claim(ctx, what, n, lease)
+	}
 	if err == nil {
 		if ready != nil {
 			ready()
