@@ -49,9 +49,6 @@ func TestReinstalledHost(t *testing.T) {
 // While the old owner may still live, 30 s after it was last heard of, its
 // lease is not touched.
 func TestReinstalledAfterACrash(t *testing.T) {
-	if os.Getenv("WEFT_TEST_FULL") == "" {
-		t.Skip("takes half a minute: make test-full")
-	}
 	c := start(t, spec{})
 	subnet := c.status(0).Lease.Subnet
 	if err := c.weftds[0].Kill(); err != nil {
