@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/weftnet/weft/subnet/internal/atomicfile"
+	"github.com/weftnet/weft/internal/atomicfile"
 )
 
 // State is what a node remembers across restarts, in node.json of its state

@@ -18,7 +18,7 @@ import (
 	"net/netip"
 	"os"
 
-	"github.com/weftnet/weft/subnet/internal/atomicfile"
+	"github.com/weftnet/weft/internal/atomicfile"
 )
 
 // File is the content of a subnet.env. The IPv6 pair is the zero Prefix unless

@@ -13,7 +13,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/weftnet/weft/subnet/internal/atomicfile"
+	"github.com/weftnet/weft/internal/atomicfile"
 )
 
 const (
