@@ -29,10 +29,11 @@ test: build
 	WEFT_BIN=$(CURDIR)/bin .ci/gotest -count=1 -p $(TESTP) -timeout 10m ./...
 	.ci/fuzz 75
 
-# The same with more time: for slow machines, and for fuzzing in earnest.
+# The same with slow variants and more time: for slow machines, and for fuzzing
+# in earnest.
 test-full: build
 	.ci/packages
-	WEFT_BIN=$(CURDIR)/bin .ci/gotest -count=1 -p $(TESTP) -timeout 90m ./...
+	WEFT_TEST_FULL=1 WEFT_BIN=$(CURDIR)/bin .ci/gotest -count=1 -p $(TESTP) -timeout 90m ./...
 	.ci/fuzz 900
 
 # Shared out evenly among the fuzz targets.

@@ -24,6 +24,17 @@ func RequireRoot(t testing.TB) {
 	}
 }
 
+// Full tells whether slow cases are to run, too; otherwise it says in the log
+// which are left out.
+func Full(t testing.TB, what string) bool {
+	t.Helper()
+	if os.Getenv("WEFT_TEST_FULL") != "" {
+		return true
+	}
+	t.Logf("not without WEFT_TEST_FULL=1 (make test-full): %s", what)
+	return false
+}
+
 var serial atomic.Int32
 
 // sweepOnce removes the namespaces of test processes that crashed.
