@@ -78,6 +78,26 @@ func TestClusterOnBothFamilies(t *testing.T) {
 	reach(t, b.Container.Namespace, a.PlainIPv4())
 }
 
+// A host behind a router is reached through it, in both families.
+func TestMoveBehindRouter(t *testing.T) {
+	c := newCluster(t, lab.Spec{Name: clusterName("far"), Hosts: 2, IPv4: lab.UnderlayIPv4, IPv6: lab.UnderlayIPv6})
+	near, far := c.Hosts[0], c.Hosts[1]
+	if err := c.MoveBehindRouter(far); err != nil {
+		t.Fatal(err)
+	}
+	if got := far.IPv4.String() + " " + far.IPv6.String(); got != "198.51.100.2 2001:db8:58::2" {
+		t.Error("addresses:", got)
+	}
+	reach(t, near.Namespace, far.IPv4)
+	reach(t, near.Namespace, far.IPv6)
+	for _, command := range []string{"-4 route get 198.51.100.2", "-6 route get 2001:db8:58::2"} {
+		out, err := near.Output("ip", strings.Fields(command)...)
+		if err != nil || !strings.Contains(out, " via ") {
+			t.Errorf("ip %s: %v\n%s", command, err, out)
+		}
+	}
+}
+
 func TestClusterOnIPv6Alone(t *testing.T) {
 	c := newCluster(t, lab.Spec{Name: clusterName("v6"), Hosts: 2, IPv6: lab.UnderlayIPv6})
 	if c.Hosts[0].IPv4.IsValid() {

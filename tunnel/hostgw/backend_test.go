@@ -49,8 +49,8 @@ const unreachable = "unreachable 10.5.0.0/16 metric 2147483647"
 func TestPeerBehindRouter(t *testing.T) {
 	l := newLab(t, 3, false)
 	a, b, c := l.Nodes[0], l.Nodes[1], l.Nodes[2]
-	kerneltest.Route(t, l, c, addr("198.51.100.3"))
-	c.Underlay.IPv4, c.Underlay.PublicIPv4 = addr("198.51.100.3"), addr("198.51.100.3")
+	kerneltest.Check(t, l.MoveBehindRouter(c.Host))
+	c.Underlay.IPv4, c.Underlay.PublicIPv4 = c.IPv4, c.IPv4
 	kerneltest.Check(t, c.Close())
 	c.Start()
 	l.Introduce()

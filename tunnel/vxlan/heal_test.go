@@ -110,8 +110,8 @@ func TestFlannelPeer(t *testing.T) {
 func TestDirectRouting(t *testing.T) {
 	l := newLab(t, 3, false, `{"DirectRouting":true}`)
 	a, b, c := l.Nodes[0], l.Nodes[1], l.Nodes[2]
-	kerneltest.Route(t, l, c, addr("198.51.100.3"))
-	c.Underlay.IPv4, c.Underlay.PublicIPv4 = addr("198.51.100.3"), addr("198.51.100.3")
+	kerneltest.Check(t, l.MoveBehindRouter(c.Host))
+	c.Underlay.IPv4, c.Underlay.PublicIPv4 = c.IPv4, c.IPv4
 	kerneltest.Check(t, c.Close())
 	c.Start()
 	l.Introduce()
