@@ -8,34 +8,29 @@ import (
 	"github.com/weftnet/weft/tunnel"
 )
 
-// Status implements tunnel.Backend.
-func (b *Backend) Status() tunnel.Status {
-	table := b.table.Load()
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// Status describes the engine; problems of the kernel's part are not in it.
+func (e *Engine) Status() tunnel.Status {
+	table := e.table.Load()
+	e.running.Lock()
+	defer e.running.Unlock()
 	s := tunnel.Status{
 		Type:    "udp",
-		Device:  b.cfg.Device,
-		MTU:     b.mtu,
+		Device:  e.cfg.Device,
+		MTU:     e.mtu,
 		Peers:   make([]tunnel.PeerStatus, 0, len(table.Peers())),
 		Skipped: table.Skipped(),
 		Drops:   make(map[string]uint64),
 	}
-	if len(b.threads) > 0 {
-		s.Capabilities = b.caps.status()
-	}
-	if b.net != nil {
-		for _, p := range b.net.Status() {
-			s.Problems = append(s.Problems, p.Object+": "+p.Err.Error())
-		}
+	if len(e.threads) > 0 {
+		s.Capabilities = e.caps.status()
 	}
 	for _, p := range table.Peers() {
-		s.Peers = append(s.Peers, b.peerStatus(p))
+		s.Peers = append(s.Peers, e.peerStatus(p))
 	}
-	for _, sender := range b.senders {
+	for _, sender := range e.senders {
 		sender.counters.addDrops(s.Drops, "tx")
 	}
-	for _, r := range b.receivers {
+	for _, r := range e.receivers {
 		r.counters.addDrops(s.Drops, "rx")
 		if n := r.overflow.Load(); n > 0 {
 			s.Drops["rx_socket_full"] += uint64(n)
@@ -44,13 +39,13 @@ func (b *Backend) Status() tunnel.Status {
 	return s
 }
 
-func (b *Backend) peerStatus(p *tunnel.Peer) tunnel.PeerStatus {
+func (e *Engine) peerStatus(p *tunnel.Peer) tunnel.PeerStatus {
 	s := tunnel.PeerStatus{
 		Subnet:    p.Subnet.IPv4.String(),
 		NodeID:    p.NodeID,
-		Endpoint:  netip.AddrPortFrom(p.Endpoint, b.port).String(),
+		Endpoint:  netip.AddrPortFrom(p.Endpoint, e.port).String(),
 		Path:      "udp",
-		PathMTU:   b.cfg.Underlay.MTU,
+		PathMTU:   e.cfg.Underlay.MTU,
 		TxPackets: p.State.Tx.Packets.Load(),
 		TxBytes:   p.State.Tx.Bytes.Load(),
 		RxPackets: p.State.Rx.Packets.Load(),
@@ -75,14 +70,14 @@ func (b *Backend) peerStatus(p *tunnel.Peer) tunnel.PeerStatus {
 	return s
 }
 
-// Health implements tunnel.Backend.
-func (b *Backend) Health() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.threads) == 0 {
+// Health is tunnel.Backend's.
+func (e *Engine) Health() error {
+	e.running.Lock()
+	defer e.running.Unlock()
+	if len(e.threads) == 0 {
 		return errNotStarted
 	}
-	for _, t := range b.threads {
+	for _, t := range e.threads {
 		if err := t.health(); err != nil {
 			return err
 		}

@@ -1,0 +1,256 @@
+package udp
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/weftnet/weft/subnet"
+	"github.com/weftnet/weft/tunnel"
+	"github.com/weftnet/weft/tunnel/netstate"
+)
+
+// Engine carries packets between a TUN and its sockets, and leaves the kernel's
+// part of the work, State, to its owner.
+//
+// Its life: NewEngine, Open, Run once the kernel holds State, any number of
+// SetOwn and SetPeers, Close. Status and Health may be called at any time from
+// any goroutine, the rest is for one.
+type Engine struct {
+	cfg  Config
+	log  *slog.Logger
+	port uint16
+	mtu  int // of the device
+	caps *capabilities
+
+	table   atomic.Pointer[tunnel.Table]
+	closing atomic.Bool
+	failed  chan error // capacity 1: the first failure
+
+	// What Open makes.
+	stop    *wakeUp
+	tun     *tunDevice
+	sockets []*socket
+
+	// The control side: leases as they were last handed over.
+	own   subnet.Lease
+	peers []subnet.Lease
+
+	running   sync.Mutex // guards what follows, which Status and Health read
+	threads   []*thread
+	senders   []*sender
+	receivers []*receiver
+}
+
+// NewEngine checks the configuration; it changes nothing on the host.
+func NewEngine(cfg Config) (*Engine, error) {
+	if cfg.Device == "" {
+		cfg.Device = DefaultDevice
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	port, configured, err := parseSettings(cfg.Backend, cfg.Network.IPv6.IsValid())
+	if err != nil {
+		return nil, err
+	}
+	mtu, err := cfg.deviceMTU(configured)
+	if err != nil {
+		return nil, err
+	}
+	caps, err := newCapabilities(cfg.Disable)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{cfg: cfg, log: cfg.Log, port: uint16(port), mtu: mtu, caps: caps, failed: make(chan error, 1)}
+	e.table.Store(tunnel.NewTable(tunnel.Self{}, nil, nil))
+	return e, nil
+}
+
+// MTU is the device's. A peer that is only reached over IPv6, while this node
+// has IPv4 too, takes 20 bytes less: its senders are told by ICMP.
+func (e *Engine) MTU() int { return e.mtu }
+
+// Device is the name of the TUN.
+func (e *Engine) Device() string { return e.cfg.Device }
+
+// Open opens the sockets and makes the device, in the network namespace of the
+// calling goroutine's thread. After an error, Close closes what was opened.
+func (e *Engine) Open() (err error) {
+	if e.opened() {
+		return errors.New("an engine is opened once: make a new one")
+	}
+	if e.stop, err = newWakeUp(); err != nil {
+		return err
+	}
+	if err := e.openSockets(); err != nil {
+		return err
+	}
+	if e.tun, err = openTUN(e.cfg.Device, !slices.Contains(e.cfg.Disable, VnetHdr)); err != nil {
+		return err
+	}
+	e.caps.probeTUN(e.tun)
+	return nil
+}
+
+// opened: it is so, or was.
+func (e *Engine) opened() bool { return e.stop != nil || e.closing.Load() }
+
+func (e *Engine) openSockets() error {
+	for _, addr := range []netip.Addr{e.cfg.Underlay.IPv4, e.cfg.Underlay.IPv6} {
+		if !addr.IsValid() {
+			continue
+		}
+		s, err := openSocket(netip.AddrPortFrom(addr, e.port))
+		if err != nil {
+			return err
+		}
+		e.sockets = append(e.sockets, s)
+	}
+	// Both sockets of a host are alike.
+	e.caps.probe(UDPSegment, e.sockets[0].probeSegment)
+	e.caps.probe(UDPGRO, func() error {
+		for _, s := range e.sockets {
+			if err := s.enableGRO(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return nil
+}
+
+// State is what the kernel must hold for packets to come to the device.
+func (e *Engine) State(own subnet.Subnet) netstate.State {
+	return e.cfg.networkState(e.mtu, own)
+}
+
+// Run starts to carry packets, of no peers yet. The device must be up.
+func (e *Engine) Run(own subnet.Lease) {
+	e.caps.probeWrites(newPort(e.tun.queues[0], e.stop.fd), e.cfg.Network.IPv6.IsValid())
+	e.SetOwn(own)
+	e.startThreads()
+	if missing := e.caps.missing(); missing != "" {
+		e.log.Info("udp tunnel is up, slower for want of some features", "device", e.cfg.Device, "mtu", e.mtu, "port", e.port, "off", missing)
+	} else {
+		e.log.Info("udp tunnel is up", "device", e.cfg.Device, "mtu", e.mtu, "port", e.port)
+	}
+}
+
+// startThreads starts one sending thread for each queue of the TUN and one
+// receiving thread for each socket.
+func (e *Engine) startThreads() {
+	e.running.Lock()
+	defer e.running.Unlock()
+	mtu, trouble := e.cfg.Underlay.MTU, newTrouble(e.log)
+	vnetHdr := e.caps.on[VnetHdr]
+	for i, queue := range e.tun.queues {
+		s := newSender(newPort(queue, e.stop.fd), vnetHdr, &e.table, &e.closing, mtu)
+		for _, socket := range e.sockets {
+			port := newPort(socket.fd, e.stop.fd)
+			batch := newSendBatch(port, socket.addr.Addr().Is6(), e.port, e.caps.on[UDPSegment])
+			batch.errors = newErrorQueue(port, &e.table, mtu)
+			batch.counters, batch.trouble = s.counters, trouble
+			s.batches[socket.family()] = batch
+		}
+		e.senders = append(e.senders, s)
+		e.threads = append(e.threads, startThread(fmt.Sprintf("send-%d", i), e.fail, s.run))
+	}
+	for i, socket := range e.sockets {
+		tun := newPort(e.tun.queues[i%len(e.tun.queues)], e.stop.fd)
+		d := newDelivery(tun, vnetHdr, e.caps.on[TUNGRO], e.caps.on[TUNGROUDP], e.log)
+		port := newPort(socket.fd, e.stop.fd)
+		r := newReceiver(port, &e.table, &e.closing, newErrorQueue(port, &e.table, mtu), d)
+		e.receivers = append(e.receivers, r)
+		e.threads = append(e.threads, startThread(fmt.Sprintf("receive-%d", i), e.fail, r.run))
+	}
+}
+
+// fail makes the first failure known.
+func (e *Engine) fail(err error) {
+	select {
+	case e.failed <- err:
+	default:
+	}
+}
+
+// Failed is tunnel.Backend's.
+func (e *Engine) Failed() <-chan error { return e.failed }
+
+// SetOwn changes this node's lease. With the zero Lease, what comes out of the
+// device is dropped.
+func (e *Engine) SetOwn(own subnet.Lease) {
+	e.own = own
+	e.replaceTable()
+}
+
+// SetPeers replaces the set of peers, as tunnel.Backend's does.
+func (e *Engine) SetPeers(peers []subnet.Lease) {
+	e.peers = peers
+	e.replaceTable()
+}
+
+// replaceTable makes the peer table anew. It is used for the next batch of
+// packets.
+func (e *Engine) replaceTable() {
+	before := e.table.Load()
+	self := tunnel.Self{
+		Own:     e.own,
+		Network: e.cfg.Network,
+		IPv4:    e.cfg.Underlay.IPv4.IsValid() && e.cfg.Underlay.PublicIPv4.IsValid(),
+		IPv6:    e.cfg.Underlay.IPv6.IsValid() && e.cfg.Underlay.PublicIPv6.IsValid(),
+	}
+	table := tunnel.NewTable(self, e.peers, before)
+	e.table.Store(table)
+	e.logSkipped(before.Skipped(), table.Skipped())
+}
+
+// maxSkippedLines is how many leases are named in the log at once.
+const maxSkippedLines = 10
+
+// logSkipped logs leases that cannot be served, once each.
+func (e *Engine) logSkipped(before, now []tunnel.SkippedPeer) {
+	known := make(map[tunnel.SkippedPeer]bool, len(before))
+	for _, s := range before {
+		known[s] = true
+	}
+	lines, more := 0, 0
+	for _, s := range now {
+		switch {
+		case known[s]:
+		case lines == maxSkippedLines:
+			more++
+		default:
+			lines++
+			e.log.Warn("a lease cannot be served", "subnet", s.Subnet, "why", s.Why)
+		}
+	}
+	if more > 0 {
+		e.log.Warn("more leases cannot be served, see the status", "leases", more)
+	}
+}
+
+// Close stops carrying packets, as far as that was begun, and removes the
+// device. Threads end before what they use is closed: a descriptor's number may
+// be another file's the moment after.
+func (e *Engine) Close() {
+	e.closing.Store(true)
+	if e.stop != nil {
+		e.stop.set()
+	}
+	join(e.threads)
+	if e.tun != nil {
+		e.tun.close()
+	}
+	for _, s := range e.sockets {
+		s.close()
+	}
+	if e.stop != nil {
+		e.stop.close()
+	}
+	e.tun, e.sockets, e.stop = nil, nil, nil
+}
