@@ -5,34 +5,33 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// stampedReader reads a TCP connection together with the time at which the
-// kernel received the packet that holds the last byte read: how busy the
-// machine is with other programs, the reader among them, does not enter.
+// stampedReader reads a connection together with the time at which the kernel
+// received the packet that holds the last byte read. How busy the machine is
+// with other programs, the reader among them, does not enter.
 type stampedReader struct {
 	conn    syscall.RawConn
 	control []byte
 }
 
-func newStampedReader(c net.Conn) (*stampedReader, error) {
-	raw, err := c.(*net.TCPConn).SyscallConn()
+func newStampedReader(c syscall.Conn) (*stampedReader, error) {
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	err = setOption(func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) })("", "", raw)
-	if err != nil {
+	stamp := func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) }
+	if err := setOption(stamp)("", "", raw); err != nil {
 		return nil, fmt.Errorf("have packets stamped: %w", err)
 	}
 	return &stampedReader{raw, make([]byte, 128)}, nil
 }
 
-// read waits for bytes. At the end of the stream the error is io.EOF. What
+// read waits for bytes. At the end of a stream the error is io.EOF. What
 // arrived before the reader was made has no stamp, and gets the time now.
 func (r *stampedReader) read(b []byte) (n int, at time.Time, err error) {
 	var control int
@@ -55,11 +54,12 @@ func stampOf(control []byte) time.Time {
 		return time.Now()
 	}
 	for _, m := range messages {
-		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS {
-			var t unix.Timespec
-			if _, err := binary.Decode(m.Data, binary.NativeEndian, &t); err == nil {
-				return time.Unix(t.Unix())
-			}
+		if m.Header.Level != unix.SOL_SOCKET || m.Header.Type != unix.SCM_TIMESTAMPNS {
+			continue
+		}
+		var t unix.Timespec
+		if _, err := binary.Decode(m.Data, binary.NativeEndian, &t); err == nil {
+			return time.Unix(t.Unix())
 		}
 	}
 	return time.Now()

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -21,8 +20,9 @@ import (
 // congestion window or a full queue, but the path's. All of it is random, and
 // hashed at both ends.
 type Steady struct {
-	from *lab.Namespace
-	addr netip.Addr
+	arrivals // of bytes, as the receiving program can have them
+
+	name string // of the stream, in errors
 	pair *pair
 	stop chan struct{} // closed: nothing more is to be sent
 	once sync.Once
@@ -33,26 +33,20 @@ type Steady struct {
 	sentN   int64
 	sendErr error
 
-	mu       sync.Mutex // guards what follows
-	arrivals []arrival
-	changed  chan struct{} // closed and made anew when bytes arrive or the stream ends
-	received hash.Hash
-	ended    bool
-	err      error // of the receiver
-}
-
-// arrival is the state of the stream after bytes came in.
-type arrival struct {
-	at    time.Time // when the kernel took the packet from the receiver's device
-	total int64     // bytes up to then
+	progress   sync.Mutex // guards what follows
+	changed    chan struct{}
+	received   int64
+	ended      bool
+	receiveErr error
+	hash       [sha256.Size]byte // once ended
 }
 
 // The stream is written in portions, one each tick.
 const (
 	steadyTick    = time.Millisecond
-	steadyPortion = 4000                 // bytes; with the tick it makes 32 Mbit/s
-	steadyPause   = 10 * steadyTick      // behind by more than this, the sender leaves out what it missed
-	steadyRate    = 1000 * steadyPortion // bytes a second
+	steadyPortion = 4000                                          // bytes
+	steadyRate    = steadyPortion * int64(time.Second/steadyTick) // bytes a second: 32 Mbit/s
+	steadyBehind  = 10 * steadyTick                               // a sender late by more leaves out what it missed
 )
 
 // StartSteady connects and begins to send. The stream goes on until Finish or
@@ -62,17 +56,20 @@ func StartSteady(ctx context.Context, from, to *lab.Namespace, addr netip.Addr) 
 	if err != nil {
 		return nil, err
 	}
-	stamps, err := newStampedReader(p.server)
+	stamped, err := newStampedReader(p.server.(*net.TCPConn))
 	if err != nil {
 		p.close()
 		return nil, err
 	}
-	s := &Steady{from: from, addr: addr, pair: p, stop: make(chan struct{}), changed: make(chan struct{}), received: sha256.New()}
+	s := &Steady{
+		name: fmt.Sprintf("TCP from %s to %s", from.Name, addr), pair: p,
+		stop: make(chan struct{}), changed: make(chan struct{}),
+	}
 	release := context.AfterFunc(ctx, p.close)
 	s.ends.Go(func() { s.send(p.client) })
 	s.ends.Go(func() {
 		defer release()
-		s.receive(stamps)
+		s.receive(stamped)
 	})
 	return s, nil
 }
@@ -82,18 +79,7 @@ func (s *Steady) send(c net.Conn) {
 	random := rand.NewChaCha8([32]byte{})
 	h := sha256.New()
 	buf := make([]byte, steadyPortion)
-	next := time.Now()
-	for {
-		select {
-		case <-s.stop:
-			h.Sum(s.sent[:0])
-			s.sendErr = c.(*net.TCPConn).CloseWrite()
-			return
-		case <-time.After(time.Until(next)):
-		}
-		if next = next.Add(steadyTick); time.Since(next) > steadyPause {
-			next = time.Now()
-		}
+	for ticks := (ticker{}); ticks.next(s.stop); {
 		random.Read(buf)
 		h.Write(buf)
 		if _, s.sendErr = c.Write(buf); s.sendErr != nil {
@@ -101,123 +87,80 @@ func (s *Steady) send(c net.Conn) {
 		}
 		s.sentN += steadyPortion
 	}
+	h.Sum(s.sent[:0])
+	s.sendErr = c.(*net.TCPConn).CloseWrite()
 }
 
+// receive reads until the stream ends.
 func (s *Steady) receive(r *stampedReader) {
 	// Not more than a portion at once: what waits behind it has its own stamp.
 	buf := make([]byte, steadyPortion)
-	var total int64
+	h := sha256.New()
 	for {
 		n, at, err := r.read(buf)
-		total += int64(n)
-		s.mu.Lock()
-		s.received.Write(buf[:n])
+		h.Write(buf[:n])
 		if n > 0 {
-			s.arrivals = append(s.arrivals, arrival{s.notBefore(at), total})
+			s.add(at)
 		}
+		s.progress.Lock()
+		s.received += int64(n)
 		if err != nil {
+			h.Sum(s.hash[:0])
 			s.ended = true
 			if err != io.EOF {
-				s.err = err
+				s.receiveErr = err
 			}
 		}
 		close(s.changed)
 		s.changed = make(chan struct{})
-		s.mu.Unlock()
+		s.progress.Unlock()
 		if err != nil {
 			return
 		}
 	}
 }
 
-// notBefore puts bytes that waited for a lost one to the time when that came:
-// until then the program saw neither.
-func (s *Steady) notBefore(at time.Time) time.Time {
-	if n := len(s.arrivals); n > 0 && at.Before(s.arrivals[n-1].at) {
-		return s.arrivals[n-1].at
-	}
-	return at
-}
-
-// Advance waits until the stream has run on for so long, as counted by the
+// Advance waits until the stream has gone on for so long, as counted by the
 // bytes that arrive, in which a stall has no part.
 func (s *Steady) Advance(ctx context.Context, d time.Duration) error {
-	want := int64(d.Seconds() * steadyRate)
-	for first := int64(-1); ; {
-		s.mu.Lock()
-		total, changed, ended := s.total(), s.changed, s.ended
-		s.mu.Unlock()
-		if first < 0 {
-			first = total
-		}
+	more := int64(d.Seconds() * float64(steadyRate))
+	s.progress.Lock()
+	want := s.received + more
+	s.progress.Unlock()
+	for {
+		s.progress.Lock()
+		received, changed, ended, err := s.received, s.changed, s.ended, s.receiveErr
+		s.progress.Unlock()
 		switch {
-		case total-first >= want:
+		case received >= want:
 			return nil
 		case ended:
-			return fmt.Errorf("TCP from %s to %s ended after %d bytes: %w", s.from.Name, s.addr, total, s.failure())
+			return fmt.Errorf("%s ended after %d bytes: %v", s.name, received, err)
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("TCP from %s to %s stands at %d bytes: %w", s.from.Name, s.addr, total, ctx.Err())
+			return fmt.Errorf("%s stands at %d bytes: %w", s.name, received, ctx.Err())
 		}
 	}
 }
 
-func (s *Steady) total() int64 {
-	if len(s.arrivals) == 0 {
-		return 0
-	}
-	return s.arrivals[len(s.arrivals)-1].total
-}
-
-func (s *Steady) failure() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil {
-		return s.err
-	}
-	return errors.New("ended by the sender")
-}
-
-// Stall is the longest time without a byte, of those that end between two
-// moments. Of one that began before the first of them, only the part after it
-// counts.
-func (s *Steady) Stall(from, until time.Time) (longest time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	last := from
-	for _, a := range s.arrivals {
-		if !a.at.After(from) {
-			continue
-		}
-		if a.at.After(until) {
-			break
-		}
-		longest = max(longest, a.at.Sub(last))
-		last = a.at
-	}
-	return longest
-}
-
-// Finish ends the stream when all that was sent has arrived. It is an error if
-// not exactly this arrived.
+// Finish stops sending and waits until all that was sent has arrived. It is an
+// error if not exactly this arrived.
 func (s *Steady) Finish(ctx context.Context) (Transfer, error) {
 	s.once.Do(func() { close(s.stop) })
-	defer s.Close()
+	defer s.pair.close()
 	defer context.AfterFunc(ctx, s.pair.close)()
 	s.ends.Wait()
-	t := Transfer{Bytes: s.total(), Sent: s.sent}
-	s.received.Sum(t.Received[:0])
-	if err := errors.Join(ctx.Err(), s.err, s.sendErr); err != nil {
-		return t, fmt.Errorf("TCP from %s to %s: %w", s.from.Name, s.addr, err)
+	t := Transfer{Bytes: s.received, Sent: s.sent, Received: s.hash}
+	if n := len(s.all); n > 0 {
+		t.Elapsed = s.all[n-1].Sub(s.all[0])
+	}
+	if err := errors.Join(ctx.Err(), s.receiveErr, s.sendErr); err != nil {
+		return t, fmt.Errorf("%s: %w", s.name, err)
 	}
 	if t.Bytes != s.sentN || t.Sent != t.Received {
-		return t, fmt.Errorf("TCP from %s to %s: sent %d bytes with SHA-256 %x, received %d with %x",
-			s.from.Name, s.addr, s.sentN, t.Sent, t.Bytes, t.Received)
-	}
-	if n := len(s.arrivals); n > 0 {
-		t.Elapsed = s.arrivals[n-1].at.Sub(s.arrivals[0].at)
+		return t, fmt.Errorf("%s: sent %d bytes with SHA-256 %x, received %d with %x", s.name, s.sentN, t.Sent, t.Bytes, t.Received)
 	}
 	return t, nil
 }
@@ -227,4 +170,22 @@ func (s *Steady) Close() {
 	s.once.Do(func() { close(s.stop) })
 	s.pair.close()
 	s.ends.Wait()
+}
+
+// ticker ticks at steadyTick. It makes up for being late, but not for more than
+// steadyBehind, which would be a burst.
+type ticker struct{ due time.Time }
+
+// next waits for the next tick. It returns false after the stop.
+func (t *ticker) next(stop <-chan struct{}) bool {
+	if time.Since(t.due) > steadyBehind {
+		t.due = time.Now()
+	}
+	t.due = t.due.Add(steadyTick)
+	select {
+	case <-stop:
+		return false
+	case <-time.After(time.Until(t.due)):
+		return true
+	}
 }

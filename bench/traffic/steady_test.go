@@ -65,8 +65,8 @@ func TestSteadyIsSteady(t *testing.T) {
 	if took := time.Since(start); took < 400*time.Millisecond {
 		t.Errorf("half a second's bytes came within %v", took)
 	}
-	if s.Stall(start, time.Now()) <= 0 {
-		t.Error("no gap at all between portions")
+	if stall := s.Stall(start, time.Now()); stall <= 0 || stall > 5*time.Second {
+		t.Errorf("the longest gap is %v", stall)
 	}
 	if _, err := s.Finish(ctx); err != nil {
 		t.Error(err)
@@ -86,5 +86,29 @@ func TestSteadyEndsWithItsContext(t *testing.T) {
 	}
 	if _, err := s.Finish(ctx); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// Only the direction in question counts.
+func TestPulse(t *testing.T) {
+	a, b, addr, _ := twoEnds(t)
+	p, err := traffic.StartPulse(t.Context(), a, b, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	const cut = 200 * time.Millisecond
+	before := time.Now()
+	if err := b.LinkDown("eth0"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(cut) // what is to be measured
+	if err := b.LinkUp("eth0"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	p.Close()
+	if got, most := p.Stall(before, time.Now()), time.Since(before); got < cut-10*time.Millisecond || got > most {
+		t.Errorf("cut for %v, measured %v", cut, got)
 	}
 }
