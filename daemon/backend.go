@@ -88,3 +88,17 @@ func overlayDevices(b tunnel.Backend) []string {
 	}
 	return []string{udp.DefaultDevice}
 }
+
+// directDevices names the devices by which a backend's packets come without a
+// tunnel: the underlay, or none.
+func directDevices(b tunnel.Backend, underlay string) []string {
+	switch b := b.(type) {
+	case *vxlan.Backend:
+		if b.VTEP().Direct() {
+			return []string{underlay}
+		}
+	case *hostgw.Backend:
+		return []string{underlay}
+	}
+	return nil
+}

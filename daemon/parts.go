@@ -77,6 +77,7 @@ func (n *node) firewallConfig(own subnet.Subnet) firewall.Config {
 		Tunnel4:     v4,
 		Tunnel6:     v6,
 		Devices:     overlayDevices(n.backend),
+		Direct:      directDevices(n.backend, n.under.Name),
 		Masquerade:  n.o.IPMasq,
 		RandomFully: n.o.MasqRandomFully,
 		Forward:     n.o.ForwardRules,

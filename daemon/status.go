@@ -220,7 +220,7 @@ func leaseStatus(v subnet.View) control.Lease {
 
 // firewallStatus is how the rules are kept, and as an error why they are not.
 func firewallStatus(f firewall.Status) (control.Firewall, error) {
-	status := control.Firewall{Mode: string(f.Mode), Why: f.Why, Problems: f.Notes}
+	status := control.Firewall{Mode: string(f.Mode), Why: f.Why, Answers: f.Answers, Problems: f.Notes}
 	if f.Problem == "" {
 		return status, nil
 	}

@@ -93,6 +93,7 @@ type Etcd struct {
 type Firewall struct {
 	Mode     string   `json:"mode"` // nftables, iptables or off
 	Why      string   `json:"why,omitempty"`
+	Answers  []string `json:"answers,omitempty"` // what others drop, Docker above all, and how that was answered
 	Problems []string `json:"problems,omitempty"`
 }
 

@@ -57,6 +57,9 @@ func (s *Status) writeNode(b *strings.Builder, now time.Time) {
 	t.Row("underlay", s.Underlay.String())
 	t.Row("etcd", s.Etcd.text(now))
 	t.Row("firewall", s.Firewall.String())
+	for _, answer := range s.Firewall.Answers {
+		t.Row("", answer)
+	}
 	t.Row("backend", backendText(s.Backend))
 	t.Flush()
 }

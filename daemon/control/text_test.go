@@ -57,7 +57,7 @@ func brokenStatus() Status {
 	s.Lease.Problem = "held by host-b (192.0.2.99), node ID b7"
 	s.Network.Problem = "SubnetLen 40: must be at most 30"
 	s.Etcd = Etcd{Endpoints: []string{"http://127.0.0.1:2379"}, Embedded: true, LastContact: now.Add(-90 * time.Second), Error: "connection refused"}
-	s.Firewall = Firewall{Mode: "iptables", Problems: []string{"iptables: not found"}}
+	s.Firewall = Firewall{Mode: "iptables", Problems: []string{"iptables: not found"}, Answers: []string{"iptables: FORWARD drops"}}
 	s.Underlay.IPv6, s.Underlay.PublicIPv4 = netip.Addr{}, s.Underlay.IPv4
 	s.Backend.Peers = s.Backend.Peers[:1]
 	s.Backend.Capabilities, s.Backend.Skipped, s.Backend.Drops = nil, nil, nil

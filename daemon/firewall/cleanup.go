@@ -34,8 +34,11 @@ func Cleanup(log *slog.Logger) error {
 		}
 	}
 	if h.nftables == nil {
-		var guest nft.Guest // weft's chains in iptables-nft's tables, whichever mode made them
-		collect(guest.Ensure(rule.Sets{}))
+		// Weft's chains in the tables of others, whichever mode made them.
+		for _, host := range []nft.Host{nft.IPTables, nft.Docker} {
+			guest := nft.Guest{Host: host}
+			collect(guest.Ensure(rule.Sets{}))
+		}
 		var table nft.Table
 		collect(table.Ensure(rule.Sets{}))
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 
 	"github.com/weftnet/weft/daemon/firewall/rule"
 )
@@ -14,6 +15,7 @@ type Config struct {
 	Subnet4, Subnet6   netip.Prefix // this node's lease, inside the network
 	Tunnel4, Tunnel6   netip.Addr   // this node's tunnel address
 	Devices            []string     // overlay devices; they need not exist yet
+	Direct             []string     // underlay devices by which peers' packets come without a tunnel
 
 	Masquerade  bool // --ip-masq
 	RandomFully bool // unless --ip-masq-fully-random-disable
@@ -48,9 +50,9 @@ func (c Config) validate() error {
 			return fmt.Errorf("%s tunnel address %s: want an address inside %s", f.name, f.tunnel, f.subnet)
 		}
 	}
-	for _, d := range c.Devices {
+	for _, d := range slices.Concat(c.Devices, c.Direct) {
 		if !deviceName.MatchString(d) {
-			return fmt.Errorf("overlay device %q: want at most 15 letters, digits, '.', '_' and '-'", d)
+			return fmt.Errorf("device %q: want at most 15 letters, digits, '.', '_' and '-'", d)
 		}
 	}
 	return nil
@@ -102,13 +104,14 @@ func (c Config) family(network, subnet netip.Prefix, tunnel netip.Addr, multicas
 				rule.Rule{Out: d, Action: rule.ClampMSS},
 				rule.Rule{In: d, Action: rule.ClampMSS})
 		}
-		if c.Forward {
+	}
+	if c.Forward {
+		for _, d := range slices.Concat(c.Devices, c.Direct) {
+			s.Raw = append(s.Raw, rule.Rule{In: d, Src: network, Dst: subnet, Action: rule.Accept})
 			s.Overlay = append(s.Overlay,
 				rule.Rule{Out: d, Src: network, Dst: network, Action: rule.Accept},
 				rule.Rule{In: d, Src: network, Dst: network, Action: rule.Accept})
 		}
-	}
-	if c.Forward {
 		s.Forward = []rule.Rule{
 			{Src: network, Action: rule.Accept},
 			{Dst: network, Action: rule.Accept},

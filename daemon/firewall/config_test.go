@@ -12,6 +12,7 @@ import (
 func TestRulesOfOneFamily(t *testing.T) {
 	cfg := full()
 	cfg.Network6, cfg.Subnet6, cfg.Tunnel6 = netip.Prefix{}, netip.Prefix{}, netip.Addr{}
+	cfg.Direct = []string{"eth0"}
 	got := cfg.rules()
 	want := rule.Sets{IPv4: rule.Set{
 		Postrouting: []rule.Rule{
@@ -26,9 +27,15 @@ func TestRulesOfOneFamily(t *testing.T) {
 			{Out: "flannel0", Action: rule.ClampMSS},
 			{In: "flannel0", Action: rule.ClampMSS},
 		},
+		Raw: []rule.Rule{
+			{In: "flannel0", Src: v4.network, Dst: v4.subnet, Action: rule.Accept},
+			{In: "eth0", Src: v4.network, Dst: v4.subnet, Action: rule.Accept},
+		},
 		Overlay: []rule.Rule{
 			{Out: "flannel0", Src: v4.network, Dst: v4.network, Action: rule.Accept},
 			{In: "flannel0", Src: v4.network, Dst: v4.network, Action: rule.Accept},
+			{Out: "eth0", Src: v4.network, Dst: v4.network, Action: rule.Accept},
+			{In: "eth0", Src: v4.network, Dst: v4.network, Action: rule.Accept},
 		},
 		Forward: []rule.Rule{
 			{Src: v4.network, Action: rule.Accept},
@@ -65,9 +72,10 @@ func TestConfigIsChecked(t *testing.T) {
 		{func(c *Config) { c.Subnet6 = v4.subnet }, "IPv6 subnet 10.5.34.0/24"},
 		{func(c *Config) { c.Tunnel4 = v4.remote }, "IPv4 tunnel address 10.5.2.2"},
 		{func(c *Config) { c.Tunnel6 = netip.Addr{} }, "IPv6 tunnel address"},
-		{func(c *Config) { c.Devices = []string{"flannel0", ""} }, `overlay device ""`},
-		{func(c *Config) { c.Devices = []string{"a -j DROP"} }, `overlay device "a -j DROP"`},
-		{func(c *Config) { c.Devices = []string{"sixteen-letters-"} }, `overlay device "sixteen-letters-"`},
+		{func(c *Config) { c.Devices = []string{"flannel0", ""} }, `device ""`},
+		{func(c *Config) { c.Direct = []string{"a b"} }, `device "a b"`},
+		{func(c *Config) { c.Devices = []string{"a -j DROP"} }, `device "a -j DROP"`},
+		{func(c *Config) { c.Devices = []string{"sixteen-letters-"} }, `device "sixteen-letters-"`},
 	} {
 		cfg := full()
 		c.change(&cfg)

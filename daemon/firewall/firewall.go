@@ -30,10 +30,13 @@ type Firewall struct {
 	chosen   choice
 	table    nft.Table // the own nf_tables table
 	guest    nft.Guest // accepts in iptables-nft's tables while these are not in force
+	docker   nft.Guest // accepts in Docker's own nf_tables tables
 	want     *rule.Sets
 	settled  bool // leftovers of other modes and of flannel are gone
 	restored int
 	rules    []string
+	answers  []string
+	fighting string // by somebody who removes weft's rules each time
 	notes    []string
 	problem  string
 }
@@ -43,6 +46,7 @@ type Status struct {
 	Mode     Mode     `json:"mode"`
 	Why      string   `json:"why"`               // why this mode
 	Rules    []string `json:"rules"`             // the chains that hold weft's rules
+	Answers  []string `json:"answers,omitempty"` // what others drop, Docker above all, and how weft answered it
 	Notes    []string `json:"notes,omitempty"`   // what stands in the way and is not weft's to change
 	Problem  string   `json:"problem,omitempty"` // why the rules are not in place; empty when they are
 	Restored int      `json:"restored"`          // times that changed rules were put back
@@ -55,18 +59,26 @@ func New(mode Mode, log *slog.Logger) (*Firewall, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Firewall{log: log, host: h, chosen: c, problem: "no rules applied yet"}, nil
+	return &Firewall{
+		log: log, host: h, chosen: c, docker: nft.Guest{Host: nft.Docker},
+		problem: "no rules applied yet",
+	}, nil
 }
 
 // Status returns the present state.
 func (f *Firewall) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	notes := slices.Clone(f.notes)
+	if f.fighting != "" {
+		notes = append(notes, f.fighting)
+	}
 	return Status{
 		Mode:     f.chosen.mode,
 		Why:      f.chosen.why,
 		Rules:    slices.Clone(f.rules),
-		Notes:    slices.Clone(f.notes),
+		Answers:  slices.Clone(f.answers),
+		Notes:    notes,
 		Problem:  f.problem,
 		Restored: f.restored,
 	}
@@ -96,7 +108,7 @@ func (f *Firewall) Apply(cfg Config) error {
 // returns the names of what it wrote. The caller holds the mutex.
 func (f *Firewall) reconcile() (changed []string, err error) {
 	report, err := f.writeRules(*f.want)
-	f.rules = report.InPlace
+	f.rules, f.answers = report.InPlace, report.Answers
 	f.notes = f.limits()
 	if err == nil && !f.settled {
 		// Last, so that there is no moment without any rules.
@@ -134,6 +146,9 @@ func (f *Firewall) writeRules(sets rule.Sets) (rule.Report, error) {
 	if f.host.nftables == nil && f.chosen.mode != ModeIPTablesNFT {
 		ensure(&f.guest, sets.Guest())
 	}
+	if f.host.nftables == nil {
+		ensure(&f.docker, sets.Guest())
+	}
 	return total, errors.Join(errs...)
 }
 
@@ -143,12 +158,12 @@ func (f *Firewall) limits() (notes []string) {
 		return nil
 	}
 	if f.host.nftables == nil {
-		names, err := nft.Droppers()
+		droppers, err := nft.Droppers()
 		if err != nil {
 			notes = append(notes, err.Error())
 		}
-		for _, n := range names {
-			notes = append(notes, fmt.Sprintf("nftables chain %s drops forwarded packets by policy, and no rule elsewhere can undo that: accept the cluster network there", n))
+		for _, d := range droppers {
+			notes = append(notes, fmt.Sprintf("nftables chain %s %s, and no rule elsewhere can undo that: accept the cluster network there", d.Chain, d.Does))
 		}
 	}
 	if f.host.tool(ipt.Legacy) == nil && ipt.LegacyInUse() {

@@ -126,17 +126,34 @@ func TestForwardDropInOtherFlavour(t *testing.T) {
 	})
 }
 
-// What drops in a table of somebody else's is named, for weft cannot help it.
+// What keeps packets out in a table of somebody else's is named, for weft cannot
+// help it; what drops some packets only is not.
 func TestForeignDropIsNamed(t *testing.T) {
-	modes(t, func(t *testing.T, mode Mode) {
-		n := newNode(t)
-		n.sh(t, "nft 'add table inet fence; add chain inet fence passing { type filter hook forward priority 0; policy drop; }'")
-		fw := n.start(t, mode, full())
-		notes := strings.Join(fw.Status().Notes, "\n")
-		if !strings.Contains(notes, "inet fence passing") {
-			t.Errorf("status notes are %q, want inet fence passing named", notes)
-		}
-	})
+	const forward, prerouting = "{ type filter hook forward priority 10; }", "{ type filter hook prerouting priority -290; }"
+	for _, c := range []struct{ name, chain, rules, want string }{
+		{"policy", "{ type filter hook forward priority 0; policy drop; }", "", "drops by policy"},
+		{"raw policy", "{ type filter hook prerouting priority -300; policy drop; }", "ct state established accept", "drops by policy"},
+		{"last rule rejects, as firewalld's", forward, "ct state established accept; add rule inet fence passing iifname lo accept; add rule inet fence passing reject with icmpx type admin-prohibited", "rejects in its last rule"},
+		{"last rule drops", forward, "ip saddr 10.0.0.0/8 accept; add rule inet fence passing counter log drop", "drops in its last rule"},
+		{"some are dropped", forward, "ct state invalid drop", ""},
+		{"some are rejected", prerouting, "ip daddr 10.9.9.9 reject with icmpx type admin-prohibited", ""},
+		{"all are accepted", prerouting, "accept", ""},
+		{"another hook", "{ type filter hook input priority 0; policy drop; }", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newNode(t)
+			script := "add table inet fence; add chain inet fence passing " + c.chain
+			if c.rules != "" {
+				script += "; add rule inet fence passing " + c.rules
+			}
+			n.sh(t, "nft '"+script+"'")
+			fw := n.start(t, ModeNFTables, full())
+			notes := strings.Join(fw.Status().Notes, "\n")
+			if c.want == "" && notes != "" || !strings.Contains(notes, c.want) || c.want != "" && !strings.Contains(notes, "inet fence passing") {
+				t.Errorf("status notes are %q, want %q of inet fence passing", notes, c.want)
+			}
+		})
+	}
 }
 
 // firstRule returns the first rule that iptables -S printed.

@@ -9,15 +9,9 @@ import (
 	"github.com/weftnet/weft/daemon/firewall/nft"
 )
 
-const (
-	// settle is how long Run waits after a change before it looks: others
-	// change many rules in a row, and a Docker start makes hundreds.
-	settle = 250 * time.Millisecond
-
-	// quiet is how often Run reports that it put rules back. Where somebody
-	// else insists on the first place too, that happens all the time.
-	quiet = time.Minute
-)
+// settle is how long Run waits after a change before it looks: others change
+// many rules in a row, and a Docker start makes hundreds.
+const settle = 250 * time.Millisecond
 
 // Run keeps the rules as the last Apply wanted them until ctx ends: it looks
 // every resync, and where the kernel has nf_tables also soon after any change
@@ -39,7 +33,7 @@ func (f *Firewall) Run(ctx context.Context, resync time.Duration) error {
 	tick := time.NewTicker(resync)
 	defer tick.Stop()
 	var settled <-chan time.Time
-	var k keeper
+	k := keeper{resync: resync}
 	for {
 		select {
 		case <-ctx.Done():
@@ -49,7 +43,7 @@ func (f *Firewall) Run(ctx context.Context, resync time.Duration) error {
 				changes = nil
 				f.log.Warn("firewall changes are seen by the timer only", "err", "the event socket was closed")
 			} else if settled == nil {
-				settled = time.After(settle)
+				settled = time.After(k.fight.wait(resync))
 			}
 		case <-settled:
 			settled = nil
@@ -60,8 +54,13 @@ func (f *Firewall) Run(ctx context.Context, resync time.Duration) error {
 	}
 }
 
+// quiet is how often Run reports that it put rules back.
+const quiet = time.Minute
+
 // keeper is what resync remembers between calls so as not to repeat itself.
 type keeper struct {
+	resync   time.Duration
+	fight    fight
 	problem  string
 	reported time.Time
 	silent   int // times that rules were put back since reported
@@ -81,13 +80,21 @@ func (f *Firewall) resync(k *keeper) {
 		f.log.Info("firewall rules are in place again")
 	}
 	k.problem = f.problem
+	now := time.Now()
 	if len(changed) == 0 {
+		if k.fight.rest(now, k.resync) {
+			f.fighting = ""
+		}
 		return
 	}
 	f.restored++
 	k.silent++
-	if now := time.Now(); now.Sub(k.reported) >= quiet {
+	f.fighting = k.fight.round(now, k.resync)
+	if now.Sub(k.reported) >= quiet {
 		f.log.Info("firewall rules put back where they belong", "changed", strings.Join(changed, ", "), "times", k.silent)
+		if f.fighting != "" {
+			f.log.Warn(f.fighting)
+		}
 		k.reported, k.silent = now, 0
 	}
 }

@@ -115,6 +115,10 @@ func (v *VTEP) Devices() (names []string) {
 	return names
 }
 
+// Direct tells whether peers on the underlay's own link get their packets
+// without a tunnel.
+func (v *VTEP) Direct() bool { return v.settings.DirectRouting }
+
 // Missing tells which families of the network are not carried, and why.
 func (v *VTEP) Missing() []error { return v.missing }
 

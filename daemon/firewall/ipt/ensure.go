@@ -14,7 +14,9 @@ func (t *Tool) ensure(f family, set rule.Set) (r rule.Report, err error) {
 	if err != nil {
 		return rule.Report{}, err
 	}
-	want := set.Chains(filterTable(live["filter"]))
+	others := survey(live)
+	want := set.Chains(others)
+	r.Answers = others.Answers(t.command(f, ""), want)
 	var s script
 	for _, own := range rule.Own {
 		name := t.command(f, "") + " " + own.Chain

@@ -2,6 +2,7 @@ package ipt
 
 import (
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/weftnet/weft/daemon/firewall/rule"
@@ -113,18 +114,22 @@ func (t *table) has(chain string) bool {
 	return ok
 }
 
-// filterTable sums up the filter table as rule.Set.Chains wants it.
-func filterTable(t *table) rule.FilterTable {
-	if t == nil {
-		return rule.FilterTable{}
+// survey sums up what rule.Set.Chains wants to know of one family's tables.
+func survey(tables map[string]*table) rule.Live {
+	var l rule.Live
+	if t := tables["filter"]; t != nil {
+		l.DockerUser, l.DockerForward = t.has(rule.DockerUser), t.has(rule.DockerForward)
+		l.PolicyDrop = t.policy["FORWARD"] == "DROP"
+		l.InUse = l.PolicyDrop || slices.ContainsFunc(t.rules["FORWARD"], func(spec string) bool {
+			return target(spec) != rule.ChainForward
+		})
 	}
-	f := rule.FilterTable{DockerUser: t.has(rule.DockerUser), InUse: t.policy["FORWARD"] == "DROP"}
-	for _, spec := range t.rules["FORWARD"] {
-		if target(spec) != rule.ChainForward {
-			f.InUse = true
-		}
+	if t := tables["raw"]; t != nil {
+		l.RawDrops = slices.ContainsFunc(t.rules["PREROUTING"], func(spec string) bool {
+			return target(spec) == "DROP"
+		})
 	}
-	return f
+	return l
 }
 
 // foreign counts the rules that neither weft nor flannel made, and tells

@@ -60,19 +60,23 @@ func TestParseSave(t *testing.T) {
 	}
 }
 
-func TestFilterTable(t *testing.T) {
+func TestSurvey(t *testing.T) {
 	for _, c := range []struct {
 		out  string
-		want rule.FilterTable
+		want rule.Live
 	}{
-		{"", rule.FilterTable{}},
-		{"*filter\n:FORWARD ACCEPT [0:0]", rule.FilterTable{}},
-		{"*filter\n:FORWARD DROP [0:0]", rule.FilterTable{InUse: true}},
-		{"*filter\n:FORWARD ACCEPT [0:0]\n:WEFT-FORWARD - [0:0]\n-A FORWARD -m comment --comment weft -j WEFT-FORWARD", rule.FilterTable{}},
-		{"*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -i eth0 -j DROP", rule.FilterTable{InUse: true}},
-		{"*filter\n:FORWARD ACCEPT [0:0]\n:DOCKER-USER - [0:0]", rule.FilterTable{DockerUser: true}},
+		{"", rule.Live{}},
+		{"*filter\n:FORWARD ACCEPT [0:0]", rule.Live{}},
+		{"*filter\n:FORWARD DROP [0:0]", rule.Live{InUse: true, PolicyDrop: true}},
+		{"*filter\n:FORWARD ACCEPT [0:0]\n:WEFT-FORWARD - [0:0]\n-A FORWARD -m comment --comment weft -j WEFT-FORWARD", rule.Live{}},
+		{"*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -i eth0 -j DROP", rule.Live{InUse: true}},
+		{"*filter\n:FORWARD ACCEPT [0:0]\n:DOCKER-USER - [0:0]", rule.Live{DockerUser: true}},
+		{"*filter\n:FORWARD ACCEPT [0:0]\n:DOCKER-FORWARD - [0:0]", rule.Live{DockerForward: true}},
+		{"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 10.5.34.2/32 ! -i docker0 -j DROP", rule.Live{RawDrops: true}},
+		{"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p udp -m udp --dport 53 -j CT --notrack\n-A PREROUTING -j WEFT-RAW", rule.Live{}},
+		{"*raw\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -o eth0 -j DROP", rule.Live{}},
 	} {
-		if got := filterTable(parseSave(c.out)["filter"]); got != c.want {
+		if got := survey(parseSave(c.out)); got != c.want {
 			t.Errorf("%q: %+v, want %+v", c.out, got, c.want)
 		}
 	}
@@ -112,8 +116,8 @@ func FuzzParseSave(f *testing.F) {
 				}
 			}
 			tbl.jumpsTo(rule.ChainForward)
-			filterTable(tbl)
 		}
 		foreign(tables)
+		survey(tables)
 	})
 }

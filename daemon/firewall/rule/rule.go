@@ -43,7 +43,8 @@ type Rule struct {
 type Set struct {
 	Postrouting []Rule // source NAT
 	Clamp       []Rule // TCP MSS of forwarded connections
-	Overlay     []Rule // accepts what the overlay carries, before Docker decides
+	Raw         []Rule // accepts what peers send to local containers, before Docker drops what is routed to them
+	Overlay     []Rule // accepts what goes between nodes, before Docker decides
 	Forward     []Rule // accepts all that is forwarded for the cluster network
 
 	guest bool
@@ -58,7 +59,7 @@ type Sets struct {
 // accept in one firewall does not undo a drop in another, so the accepting
 // rules go wherever forwarded packets may be dropped, and nothing else does.
 func (s Set) Guest() Set {
-	return Set{Overlay: s.Overlay, Forward: s.Forward, guest: true}
+	return Set{Raw: s.Raw, Overlay: s.Overlay, Forward: s.Forward, guest: true}
 }
 
 // Guest is Set.Guest of both families.
@@ -68,17 +69,19 @@ func (s Sets) Guest() Sets {
 
 // Empty tells whether the set asks for nothing.
 func (s Set) Empty() bool {
-	return len(s.Postrouting)+len(s.Clamp)+len(s.Overlay)+len(s.Forward) == 0
+	return len(s.Postrouting)+len(s.Clamp)+len(s.Raw)+len(s.Overlay)+len(s.Forward) == 0
 }
 
 // Report names chains for people to read.
 type Report struct {
 	InPlace []string // hold weft's rules, and can be reached
 	Changed []string // had to be written or removed for that
+	Answers []string // what drops forwarded packets there, and which chain accepts before it
 }
 
 // Add appends another report.
 func (r *Report) Add(o Report) {
 	r.InPlace = append(r.InPlace, o.InPlace...)
 	r.Changed = append(r.Changed, o.Changed...)
+	r.Answers = append(r.Answers, o.Answers...)
 }
