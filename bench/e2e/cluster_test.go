@@ -152,12 +152,19 @@ func (c *cluster) reachAll() {
 			if from == to {
 				continue
 			}
-			c.reach(from.Container.Namespace, to.Container.IPv4)
-			if to.Container.IPv6.IsValid() {
-				c.reach(from.Container.Namespace, to.Container.IPv6)
+			for _, addr := range addrs(to) {
+				c.reach(from.Container.Namespace, addr)
 			}
 		}
 	}
+}
+
+// addrs are the addresses of a host's container.
+func addrs(h *lab.Host) []netip.Addr {
+	if h.Container.IPv6.IsValid() {
+		return []netip.Addr{h.Container.IPv4, h.Container.IPv6}
+	}
+	return []netip.Addr{h.Container.IPv4}
 }
 
 // eventually waits until a condition holds. The condition returns what is

@@ -28,7 +28,12 @@ type status struct {
 		Peers []struct {
 			Subnet   string `json:"subnet"`
 			Endpoint string `json:"endpoint"`
+			Path     string `json:"path"`
 		} `json:"peers"`
+		Skipped []struct {
+			Subnet string `json:"subnet"`
+			Why    string `json:"why"`
+		} `json:"skipped"`
 		Drops map[string]uint64 `json:"drops"`
 	} `json:"backend"`
 	BadEntries []struct {
