@@ -13,22 +13,30 @@ import (
 // announces none, only what flannel understands may be sent.
 const WireVersion = 1
 
-// Announcement is the BackendData that announces WireVersion.
+// Announced is what the BackendData of a weft node's lease says of its udp
+// path. flannel ignores the keys.
+type Announced struct {
+	Weft  int  `json:"weft"`             // WireVersion; 0: a flannel node
+	Probe int  `json:"probe,omitempty"`  // version of package probe that it answers; 0: none
+	NoUDP bool `json:"no_udp,omitempty"` // it has no udp path now, only that of its Fallback
+}
+
+// Announcement is the BackendData that announces WireVersion and no more.
 func Announcement() json.RawMessage { return json.RawMessage(announcement) }
 
 var announcement = `{"weft":` + strconv.Itoa(WireVersion) + `}`
 
-// announced returns the wire version in a lease's BackendData: 0 for a flannel
-// node, which writes none, and for data that is not weft's.
-func announced(data json.RawMessage) int {
+// announced reads a lease's BackendData: zero for a flannel node, which writes
+// none, and for data that is not weft's.
+func announced(data json.RawMessage) Announced {
 	if string(data) == announcement {
-		return WireVersion // without parsing, for clusters of many nodes
+		return Announced{Weft: WireVersion} // without parsing, for clusters of many nodes
 	}
-	var a struct{ Weft int }
-	if json.Unmarshal(data, &a) != nil || a.Weft < 0 {
-		return 0
+	var a Announced
+	if json.Unmarshal(data, &a) != nil || a.Weft <= 0 {
+		return Announced{}
 	}
-	return a.Weft
+	return a
 }
 
 // Peer is another node as the data path sees it. It is never changed once it
@@ -38,6 +46,7 @@ type Peer struct {
 	NodeID   string
 	Endpoint netip.Addr // where its packets are sent
 	Weft     int        // wire version it announced, 0: a flannel node
+	Probe    int        // version of package probe that it answers, 0: none
 
 	// State outlives the Peer: the Peer of a later Table with the same
 	// subnet and endpoint has the same one.

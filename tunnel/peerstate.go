@@ -21,6 +21,8 @@ type PeerState struct {
 	Unbatched Lapsing
 	// Refused counts ICMP port unreachable: the host is up, the daemon is not.
 	Refused atomic.Uint64
+	// Echoes are the probes answered.
+	Echoes Echoes
 }
 
 // Traffic counts inner packets.
@@ -37,16 +39,21 @@ func (t *Traffic) Count(packets, bytes int) {
 // Lapsing is a number above zero that holds for a while, such as a path MTU.
 // Reading it costs one load while there is none. The zero Lapsing holds none.
 type Lapsing struct {
-	// The number in the high 16 bits, and when it lapses as a Unix time in
-	// seconds in the rest.
+	// The number in the high 16 bits, and when it lapses in the rest, in
+	// milliseconds after epoch: the monotonic clock's, since the wall clock may
+	// be set.
 	v atomic.Uint64
 }
 
 const lapsingTimeBits = 48
 
-// Set makes value, from 1 to 65535, hold until the given time.
+var epoch = time.Now()
+
+// Set makes value, from 1 to 65535, hold until the given time, to the
+// millisecond.
 func (l *Lapsing) Set(value int, until time.Time) {
-	l.v.Store(uint64(value)<<lapsingTimeBits | uint64(until.Unix()))
+	ms := max(0, until.Sub(epoch).Milliseconds())
+	l.v.Store(uint64(value)<<lapsingTimeBits | uint64(ms)&(1<<lapsingTimeBits-1))
 }
 
 // Get returns the number, or 0 if none holds.
@@ -61,7 +68,7 @@ func (l *Lapsing) Until() (value int, until time.Time) {
 	if v == 0 {
 		return 0, time.Time{}
 	}
-	until = time.Unix(int64(v&(1<<lapsingTimeBits-1)), 0)
+	until = epoch.Add(time.Duration(v&(1<<lapsingTimeBits-1)) * time.Millisecond)
 	if !time.Now().Before(until) {
 		l.v.CompareAndSwap(v, 0) // unless it was set anew just now
 		return 0, time.Time{}

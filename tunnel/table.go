@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -83,14 +84,19 @@ func byPrecedence(leases []subnet.Lease) []subnet.Lease {
 
 // newPeer makes a peer without State of a lease, or says why it cannot.
 func newPeer(self Self, l subnet.Lease) (Peer, error) {
+	says := announced(l.Attrs.BackendData)
 	p := Peer{
 		Subnet: l.Subnet,
 		NodeID: l.Attrs.NodeID,
-		Weft:   announced(l.Attrs.BackendData),
+		Weft:   says.Weft,
+		Probe:  says.Probe,
 		public: [2]netip.Addr{l.Attrs.PublicIP, l.Attrs.PublicIPv6},
 	}
 	if err := checkLease(self, "udp", l); err != nil {
 		return Peer{}, err
+	}
+	if says.NoUDP {
+		return Peer{}, errNoUDP
 	}
 	if p.Weft == 0 { // flannel's udp backend knows IPv4 only, inside and outside
 		p.Subnet.IPv6, p.public[1] = netip.Prefix{}, netip.Addr{}
@@ -108,6 +114,8 @@ func newPeer(self Self, l subnet.Lease) (Peer, error) {
 	}
 	return p, nil
 }
+
+var errNoUDP = errors.New("it has no TUN and so no udp path; only nodes with the config's Fallback reach it")
 
 // known returns the table's Peer that p is just like, or a new one, with the
 // State of the table's if that has the same subnet and endpoint.

@@ -93,12 +93,19 @@ func TestNewTableChoosesEndpointAndFamilies(t *testing.T) {
 }
 
 func TestAnnounced(t *testing.T) {
-	for data, want := range map[string]int{
-		`{"weft":1}`: 1, ` { "weft" : 1, "x": [] } `: 1, `{"weft":2}`: 2,
-		"": 0, "null": 0, "{}": 0, `{"weft":-1}`: 0, `{"weft":"1"}`: 0, `{"weft":`: 0, "1": 0, `{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`: 0,
+	for data, want := range map[string]Announced{
+		`{"weft":1}`:                {Weft: 1},
+		` { "weft" : 1, "x": [] } `: {Weft: 1},
+		`{"weft":2}`:                {Weft: 2},
+		`{"weft":1,"probe":1}`:      {Weft: 1, Probe: 1},
+		`{"weft":1,"no_udp":true}`:  {Weft: 1, NoUDP: true},
+		`{"VNI":1,"probe":1,"weft":1,"VtepMAC":"02:00:00:00:00:01"}`: {Weft: 1, Probe: 1},
+		"": {}, "null": {}, "{}": {}, `{"weft":-1}`: {}, `{"weft":"1"}`: {}, `{"weft":`: {}, "1": {},
+		`{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`: {},
+		`{"probe":1}`: {}, // nobody but weft knows it
 	} {
 		if got := announced(json.RawMessage(data)); got != want {
-			t.Errorf("%s announces %d, want %d", data, got, want)
+			t.Errorf("%s announces %+v, want %+v", data, got, want)
 		}
 	}
 }
@@ -231,9 +238,9 @@ func TestLapsing(t *testing.T) {
 	if v := l.Get(); v != 0 {
 		t.Fatalf("a zero Lapsing holds %d", v)
 	}
-	until := time.Now().Add(time.Hour).Truncate(time.Second)
+	until := time.Now().Add(time.Hour)
 	l.Set(65535, until)
-	if v, u := l.Until(); v != 65535 || !u.Equal(until) {
+	if v, u := l.Until(); v != 65535 || until.Sub(u).Abs() > time.Millisecond {
 		t.Errorf("holds %d until %v, want 65535 until %v", v, u, until)
 	}
 	l.Set(1400, time.Now().Add(-time.Second))

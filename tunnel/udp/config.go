@@ -41,6 +41,14 @@ type Config struct {
 	// it, rather than sending them into the tunnel (--ip-blackhole-route).
 	Blackhole bool
 
+	// Fits, if not 0, is the most that the device's MTU may be, in bytes,
+	// because of another path that packets may take.
+	Fits int
+
+	// Notify is called by the data path's threads when a peer has answered a
+	// probe or refused a datagram. It must not block. It may be nil.
+	Notify func()
+
 	// Disable lists capabilities that are not used even where the kernel has
 	// them, for tests and for kernels known to be faulty.
 	Disable []Feature
@@ -96,6 +104,9 @@ func (c *Config) deviceMTU(configured int) (int, error) {
 		overhead = overheadIPv6
 	}
 	fits := min(c.Underlay.MTU-overhead, maxPacket)
+	if c.Fits != 0 {
+		fits = min(fits, c.Fits)
+	}
 	least := minMTU
 	if c.Network.IPv6.IsValid() {
 		least = minMTUIPv6

@@ -35,6 +35,7 @@ type Engine struct {
 	stop    *wakeUp
 	tun     *tunDevice
 	sockets []*socket
+	asking  *echo
 
 	// The control side: leases as they were last handed over.
 	own   subnet.Lease
@@ -65,6 +66,9 @@ func NewEngine(cfg Config) (*Engine, error) {
 	caps, err := newCapabilities(cfg.Disable)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Notify == nil {
+		cfg.Notify = func() {}
 	}
 	e := &Engine{cfg: cfg, log: cfg.Log, port: uint16(port), mtu: mtu, caps: caps, failed: make(chan error, 1)}
 	e.table.Store(tunnel.NewTable(tunnel.Self{}, nil, nil))
@@ -101,6 +105,7 @@ func (e *Engine) Open() (err error) {
 func (e *Engine) opened() bool { return e.stop != nil || e.closing.Load() }
 
 func (e *Engine) openSockets() error {
+	e.asking = newEcho(e.port, e.cfg.Notify)
 	for _, addr := range []netip.Addr{e.cfg.Underlay.IPv4, e.cfg.Underlay.IPv6} {
 		if !addr.IsValid() {
 			continue
@@ -110,6 +115,7 @@ func (e *Engine) openSockets() error {
 			return err
 		}
 		e.sockets = append(e.sockets, s)
+		e.asking.ports[s.family()] = newPort(s.fd, e.stop.fd)
 	}
 	// Both sockets of a host are alike.
 	e.caps.probe(UDPSegment, e.sockets[0].probeSegment)
@@ -154,6 +160,7 @@ func (e *Engine) startThreads() {
 			port := newPort(socket.fd, e.stop.fd)
 			batch := newSendBatch(port, socket.addr.Addr().Is6(), e.port, e.caps.on[UDPSegment])
 			batch.errors = newErrorQueue(port, &e.table, mtu)
+			batch.errors.notify = e.cfg.Notify
 			batch.counters, batch.trouble = s.counters, trouble
 			s.batches[socket.family()] = batch
 		}
@@ -165,6 +172,9 @@ func (e *Engine) startThreads() {
 		d := newDelivery(tun, vnetHdr, e.caps.on[TUNGRO], e.caps.on[TUNGROUDP], e.log)
 		port := newPort(socket.fd, e.stop.fd)
 		r := newReceiver(port, &e.table, &e.closing, newErrorQueue(port, &e.table, mtu), d)
+		r.errors.notify = e.cfg.Notify
+		r.echo = newEcho(e.port, e.cfg.Notify)
+		r.echo.ports[socket.family()] = port
 		e.receivers = append(e.receivers, r)
 		e.threads = append(e.threads, startThread(fmt.Sprintf("receive-%d", i), e.fail, r.run))
 	}
@@ -192,6 +202,20 @@ func (e *Engine) SetOwn(own subnet.Lease) {
 func (e *Engine) SetPeers(peers []subnet.Lease) {
 	e.peers = peers
 	e.replaceTable()
+}
+
+// Peers lists the peers that are served, by subnet; nobody may write to it.
+func (e *Engine) Peers() []*tunnel.Peer { return e.table.Load().Peers() }
+
+// Probe asks a peer for a sign of life (package probe) and returns the number
+// of the probe: the peer's Echoes tell when it is answered. An error says that
+// none was sent, for reasons of this host. Calls must not overlap.
+func (e *Engine) Probe(peer *tunnel.Peer) (seq uint64, err error) {
+	own := e.table.Load().Own()
+	if !own.IPv4.IsValid() {
+		return 0, errors.New("this node holds no lease")
+	}
+	return e.asking.ask(own.IPv4.Addr(), peer)
 }
 
 // replaceTable makes the peer table anew. It is used for the next batch of

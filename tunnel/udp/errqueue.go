@@ -28,14 +28,21 @@ const (
 // errors that came back, and packets too long for this host's own routes. Each
 // thread has its own, with its own scratch memory.
 type errorQueue struct {
-	port  udpPort
-	table *atomic.Pointer[tunnel.Table]
-	mtu   int // of the underlay
+	port   udpPort
+	table  *atomic.Pointer[tunnel.Table]
+	mtu    int    // of the underlay
+	notify func() // a peer has refused a datagram; may be nil
 
 	msg     unix.Msghdr
 	name    [nameSpace]byte
 	control [controlSpace]uint64 // aligned; room for the offender's address
+	iov     unix.Iovec
+	quote   [quoteSpace]byte
 }
+
+// quoteSpace is the room for the beginning of the datagram that an error is
+// about, in bytes: an inner IP header.
+const quoteSpace = 40
 
 func newErrorQueue(port udpPort, table *atomic.Pointer[tunnel.Table], mtu int) *errorQueue {
 	return &errorQueue{port: port, table: table, mtu: mtu}
@@ -46,7 +53,12 @@ func (q *errorQueue) drain() {
 	for {
 		q.msg = unix.Msghdr{Name: &q.name[0], Namelen: nameSpace, Control: (*byte)(unsafe.Pointer(&q.control[0]))}
 		q.msg.SetControllen(len(q.control) * 8)
-		switch errno := q.port.recverr(&q.msg); errno {
+		q.iov.Base = &q.quote[0]
+		q.iov.SetLen(quoteSpace)
+		q.msg.Iov = &q.iov
+		q.msg.SetIovlen(1)
+		n, errno := q.port.recverr(&q.msg)
+		switch errno {
 		case 0:
 		case unix.EINTR:
 			continue
@@ -57,7 +69,7 @@ func (q *errorQueue) drain() {
 		to := getSockaddr(q.name[:q.msg.Namelen])
 		control := unsafe.Slice((*byte)(unsafe.Pointer(&q.control[0])), int(q.msg.Controllen))
 		if e, ok := extendedError(control); ok {
-			q.learn(to, &e, time.Now())
+			q.learn(to, &e, q.quote[:min(n, quoteSpace)], time.Now())
 		}
 	}
 }
@@ -88,8 +100,9 @@ func extendedError(b []byte) (e unix.SockExtendedErr, ok bool) {
 	return e, false
 }
 
-// learn applies an error to the peers that have the address.
-func (q *errorQueue) learn(to netip.Addr, e *unix.SockExtendedErr, now time.Time) {
+// learn applies an error to the peers that have the address. quote is the
+// beginning of the datagram's payload, as far as the error quotes it.
+func (q *errorQueue) learn(to netip.Addr, e *unix.SockExtendedErr, quote []byte, now time.Time) {
 	table := q.table.Load()
 	for _, p := range table.At(to) {
 		switch unix.Errno(e.Errno) {
@@ -105,7 +118,33 @@ func (q *errorQueue) learn(to netip.Addr, e *unix.SockExtendedErr, now time.Time
 				p.State.PathMTU.Set(mtu, now.Add(pathMTUFor))
 			}
 		case unix.ECONNREFUSED:
+			if !quotes(table, p, quote) {
+				continue
+			}
 			p.State.Refused.Add(1)
+			if q.notify != nil {
+				q.notify()
+			}
 		}
 	}
+}
+
+// quotes tells whether an error quotes an inner packet to the peer. An ICMP
+// error can be forged, by somebody who knows the addresses of both hosts; he
+// must then know what is spoken inside the tunnel as well. Hosts quote 500
+// bytes and more; an error that quotes none of the payload (RFC 792 asks for
+// eight bytes, the UDP header) is not believed.
+func quotes(table *tunnel.Table, p *tunnel.Peer, quote []byte) bool {
+	switch {
+	case len(quote) >= 20 && quote[0]>>4 == 4:
+		return p.Owns(netip.AddrFrom4([4]byte(quote[16:20]))) && quotesSource(table, p, netip.AddrFrom4([4]byte(quote[12:16])))
+	case len(quote) >= 40 && quote[0]>>4 == 6:
+		return p.Owns(netip.AddrFrom16([16]byte(quote[24:40]))) && quotesSource(table, p, netip.AddrFrom16([16]byte(quote[8:24])))
+	}
+	return false
+}
+
+// quotesSource: a flannel peer is sent packets with foreign sources too.
+func quotesSource(table *tunnel.Table, p *tunnel.Peer, src netip.Addr) bool {
+	return p.Weft == 0 || table.Owns(src)
 }

@@ -90,6 +90,7 @@ type memSocket struct {
 	queue   []memSend // to be received; to is where they come from
 	errs    []unix.SockExtendedErr
 	errTo   netip.Addr
+	quote   []byte // of the packet that an error is about
 }
 
 var _ udpPort = (*memSocket)(nil)
@@ -160,11 +161,11 @@ func (m *memSocket) recvmmsg(msgs []unix.Mmsghdr) (int, unix.Errno) {
 }
 
 // recverr gives out errs, each about a packet to errTo.
-func (m *memSocket) recverr(msg *unix.Msghdr) unix.Errno {
+func (m *memSocket) recverr(msg *unix.Msghdr) (int, unix.Errno) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.errs) == 0 {
-		return unix.EAGAIN
+		return 0, unix.EAGAIN
 	}
 	e := m.errs[0]
 	m.errs = m.errs[1:]
@@ -177,7 +178,7 @@ func (m *memSocket) recverr(msg *unix.Msghdr) unix.Errno {
 	putCmsgHeader(control, 16, level, typ)
 	*(*unix.SockExtendedErr)(unsafe.Pointer(&control[cmsgHeaderLen])) = e
 	msg.SetControllen(unix.CmsgSpace(16))
-	return 0
+	return copy(unsafe.Slice(msg.Iov.Base, msg.Iov.Len), m.quote), 0
 }
 
 // memWaiter waits for wake or stop.

@@ -25,8 +25,9 @@ type udpPort interface {
 	// sendmmsg returns how many messages were sent: if any, errno is 0.
 	sendmmsg(msgs []unix.Mmsghdr) (int, unix.Errno)
 	recvmmsg(msgs []unix.Mmsghdr) (int, unix.Errno)
-	// recverr reads one entry of the error queue.
-	recverr(msg *unix.Msghdr) unix.Errno
+	// recverr reads one entry of the error queue, and returns how many bytes of
+	// the packet in question it has.
+	recverr(msg *unix.Msghdr) (int, unix.Errno)
 }
 
 type waiter interface {
@@ -93,7 +94,7 @@ func (p *fdPort) recvmmsg(msgs []unix.Mmsghdr) (int, unix.Errno) {
 	return int(n), errno
 }
 
-func (p *fdPort) recverr(msg *unix.Msghdr) unix.Errno {
-	_, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(p.fd), uintptr(unsafe.Pointer(msg)), unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
-	return errno
+func (p *fdPort) recverr(msg *unix.Msghdr) (int, unix.Errno) {
+	n, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(p.fd), uintptr(unsafe.Pointer(msg)), unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+	return int(n), errno
 }

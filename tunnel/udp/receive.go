@@ -39,6 +39,7 @@ type receiver struct {
 
 	meta    received
 	info    packet.Info
+	echo    *echo
 	deliver *delivery
 }
 
@@ -150,6 +151,7 @@ func (r *receiver) accept(n int) error {
 func (r *receiver) acceptFrom(from netip.Addr, b []byte, size int, table *tunnel.Table) error {
 	var peer *tunnel.Peer // of the packet before, most likely of this one too
 	packets, bytes := 0, 0
+	self := table.Own().IPv4.Addr() // the tunnel address
 	for more := true; more; {
 		pkt := b[:min(size, len(b))]
 		b = b[len(pkt):]
@@ -172,6 +174,9 @@ func (r *receiver) acceptFrom(from netip.Addr, b []byte, size int, table *tunnel
 		}
 		if !table.Owns(r.info.Dst) {
 			r.counters.drop(notForUs, 1)
+			continue
+		}
+		if r.info.Dst == self && r.echo.took(pkt, peer) {
 			continue
 		}
 		tos, drop := packet.ECNDecap(r.meta.tos, r.info.TOS)

@@ -221,7 +221,7 @@ func TestErrorQueue(t *testing.T) {
 			if c.known != 0 {
 				m.peer().State.PathMTU.Set(c.known, time.Now().Add(hour))
 			}
-			m.socket.errs, m.socket.errTo = c.errs, outer(2, false)
+			m.socket.errs, m.socket.errTo, m.socket.quote = c.errs, outer(2, false), udp4(inside, outside, nil)
 			m.receiver.errors.drain()
 			if got := m.peer().State.PathMTU.Get(); got != c.path {
 				t.Errorf("path MTU is %d, want %d", got, c.path)
@@ -232,6 +232,40 @@ func TestErrorQueue(t *testing.T) {
 			// About an address that is no peer's.
 			m.socket.errs, m.socket.errTo = c.errs, addr("192.0.2.99")
 			m.receiver.errors.drain()
+		})
+	}
+}
+
+// A refusal is believed only if it quotes a packet that was sent to that peer.
+func TestRefusalMustQuote(t *testing.T) {
+	v6 := make([]byte, 48)
+	v6[0] = 0x60
+	src, dst := addr("fd00:5:1::2").As16(), addr("fd00:5:2::2").As16()
+	copy(v6[8:], src[:])
+	copy(v6[24:], dst[:])
+	for _, c := range []struct {
+		name  string
+		quote []byte
+		count uint64
+	}{
+		{"a packet to the peer", udp4(inside, outside, make([]byte, 100)), 1},
+		{"an IPv6 packet to the peer", v6, 1},
+		{"nothing", nil, 0},
+		{"less than an IP header", udp4(inside, outside, nil)[:19], 0},
+		{"less than an IPv6 header", v6[:39], 0},
+		{"no IP packet", []byte("GET / HTTP/1.0 and so on and on and on..."), 0},
+		{"another peer's address", udp4(inside, "10.5.3.1", nil), 0},
+		{"a source that is not here", udp4("10.5.3.1", outside, nil), 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMemNode(t, 1)
+			noticed := uint64(0)
+			m.receiver.errors.notify = func() { noticed++ }
+			m.socket.errs, m.socket.errTo, m.socket.quote = []unix.SockExtendedErr{{Errno: uint32(unix.ECONNREFUSED)}}, outer(2, false), c.quote
+			m.receiver.errors.drain()
+			if got := m.peer().State.Refused.Load(); got != c.count || noticed != c.count {
+				t.Errorf("refused %d times, noticed %d times, want %d", got, noticed, c.count)
+			}
 		})
 	}
 }

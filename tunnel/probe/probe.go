@@ -1,0 +1,106 @@
+// Package probe is the packet by which a node asks another one whether the udp
+// path between them works: an inner IPv4/UDP packet from tunnel address to
+// tunnel address, which the other node's engine sends back before the TUN sees
+// it. So it goes the whole way that data goes, through both data paths, and
+// only there: no kernel answers it.
+//
+//	IPv4 header, 20 bytes, DF, no options
+//	UDP header, 8 bytes, from port 8286 to 8286, no checksum (RFC 768)
+//	"weft", version 1, kind (1 request, 2 reply), two zero bytes
+//	nonce, 8 bytes, the asker's business
+//
+// A node is asked only if its lease announces that it answers.
+package probe
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/weftnet/weft/tunnel/packet"
+)
+
+const (
+	// Version is of the format; a lease announces it.
+	Version = 1
+
+	// Port is the inner UDP port, source and destination.
+	Port = 8286
+
+	// Len is the length in bytes of a probe, both kinds.
+	Len = ipLen + udpLen + messageLen
+
+	ipLen      = 20
+	udpLen     = 8
+	messageLen = 16
+	hopLimit   = 64
+)
+
+// Kind tells a question from an answer.
+type Kind uint8
+
+const (
+	Request Kind = 1
+	Reply   Kind = 2
+)
+
+var magic = [4]byte{'w', 'e', 'f', 't'}
+
+// Build makes a request in dst, which has room for Len bytes. Both addresses
+// are IPv4.
+func Build(dst []byte, from, to netip.Addr, nonce uint64) []byte {
+	b := dst[:Len]
+	clear(b)
+	b[0] = 0x45
+	binary.BigEndian.PutUint16(b[2:], Len)
+	binary.BigEndian.PutUint16(b[6:], 0x4000) // DF: no fragment, so no ID needed (RFC 6864)
+	b[8], b[9] = hopLimit, packet.ProtoUDP
+	src, dest := from.As4(), to.As4()
+	copy(b[12:], src[:])
+	copy(b[16:], dest[:])
+	binary.BigEndian.PutUint16(b[10:], ^packet.Sum(b[:ipLen], 0))
+	u := b[ipLen:]
+	binary.BigEndian.PutUint16(u[0:], Port)
+	binary.BigEndian.PutUint16(u[2:], Port)
+	binary.BigEndian.PutUint16(u[4:], udpLen+messageLen)
+	m := u[udpLen:]
+	copy(m, magic[:])
+	m[4], m[5] = Version, byte(Request)
+	binary.BigEndian.PutUint64(m[8:], nonce)
+	return b
+}
+
+// Read tells whether an IPv4 packet is a probe, and what it says. Addresses
+// are the caller's to look at.
+func Read(b []byte) (kind Kind, nonce uint64, ok bool) {
+	if len(b) != Len || b[0] != 0x45 || b[9] != packet.ProtoUDP {
+		return 0, 0, false
+	}
+	const moreFragmentsAndOffset = 0x3fff
+	u, m := b[ipLen:], b[ipLen+udpLen:]
+	switch {
+	case binary.BigEndian.Uint16(b[2:]) != Len,
+		binary.BigEndian.Uint16(b[6:])&moreFragmentsAndOffset != 0,
+		binary.BigEndian.Uint16(u[0:]) != Port,
+		binary.BigEndian.Uint16(u[2:]) != Port,
+		binary.BigEndian.Uint16(u[4:]) != udpLen+messageLen,
+		[4]byte(m) != magic,
+		m[4] != Version:
+		return 0, 0, false
+	}
+	kind = Kind(m[5])
+	if kind != Request && kind != Reply {
+		return 0, 0, false
+	}
+	return kind, binary.BigEndian.Uint64(m[8:]), true
+}
+
+// Answer turns a request that Read has read into its reply.
+func Answer(b []byte) {
+	src, dst := [4]byte(b[12:]), [4]byte(b[16:])
+	copy(b[12:], dst[:])
+	copy(b[16:], src[:])
+	b[8] = hopLimit
+	b[10], b[11] = 0, 0
+	binary.BigEndian.PutUint16(b[10:], ^packet.Sum(b[:ipLen], 0))
+	b[ipLen+udpLen+5] = byte(Reply)
+}

@@ -1,0 +1,104 @@
+package udp
+
+import (
+	"errors"
+	"net/netip"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
+
+	"github.com/weftnet/weft/tunnel"
+	"github.com/weftnet/weft/tunnel/probe"
+)
+
+// Probes answered per second and in a burst, by each receiving thread: enough
+// for a thousand peers that ask at once, too few to be a burden.
+const (
+	echoRate  = 2000
+	echoBurst = 2000
+)
+
+// echo sends probes and answers those of others. Each thread has its own, with
+// its own scratch memory.
+type echo struct {
+	ports      [2]udpPort // by outer family, nil without a socket
+	remotePort uint16
+	answers    *rate.Limiter
+	notify     func() // a peer has answered
+
+	packet  [probe.Len]byte
+	name    [nameSpace]byte
+	control sendControl
+	iov     unix.Iovec
+	msg     [1]unix.Mmsghdr
+}
+
+func newEcho(remotePort uint16, notify func()) *echo {
+	return &echo{remotePort: remotePort, answers: rate.NewLimiter(echoRate, echoBurst), notify: notify}
+}
+
+// took takes a packet from a peer to this node's tunnel address if it is a
+// probe: such a packet goes no further. The nil echo takes none.
+func (e *echo) took(pkt []byte, peer *tunnel.Peer) bool {
+	if e == nil {
+		return false
+	}
+	kind, nonce, ok := probe.Read(pkt)
+	switch {
+	case !ok:
+		return false
+	case kind == probe.Reply:
+		if peer.State.Echoes.Note(nonce) {
+			e.notify()
+		}
+	case e.answers.Allow():
+		probe.Answer(pkt)
+		// Like any datagram it may get lost; the peer asks again.
+		_ = e.send(pkt, peer)
+	}
+	return true
+}
+
+// ask sends a probe to a peer and returns its number. An error says that none
+// was sent, for reasons of this host.
+func (e *echo) ask(own netip.Addr, peer *tunnel.Peer) (seq uint64, err error) {
+	seq, nonce := peer.State.Echoes.Next()
+	return seq, e.send(probe.Build(e.packet[:], own, peer.Subnet.IPv4.Addr(), nonce), peer)
+}
+
+// send sends an inner packet on its own.
+func (e *echo) send(pkt []byte, peer *tunnel.Peer) error {
+	family := 0
+	if peer.Endpoint.Is6() {
+		family = 1
+	}
+	port := e.ports[family]
+	if port == nil {
+		return errNoSocket
+	}
+	e.control.wire(family == 1)
+	e.iov.Base = unsafe.SliceData(pkt)
+	e.iov.SetLen(len(pkt))
+	h := &e.msg[0].Hdr
+	h.Name = &e.name[0]
+	h.Namelen = uint32(putSockaddr(&e.name, peer.Endpoint, e.remotePort))
+	h.Iov = &e.iov
+	h.SetIovlen(1)
+	h.Control = &e.control.b[0]
+	h.SetControllen(controlTOS)
+	var errno unix.Errno
+	for range 1 + maxRetries {
+		// An ICMP error about an earlier packet is reported by the next call on
+		// the socket. Those who read the error queue have it all the same.
+		if _, errno = port.sendmmsg(e.msg[:]); errno == 0 {
+			return nil
+		}
+		if errno == unix.EAGAIN {
+			break
+		}
+	}
+	return errno
+}
+
+var errNoSocket = errors.New("no socket of the peer's address family")

@@ -1,0 +1,124 @@
+package udp
+
+import (
+	"bytes"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/tunnel/probe"
+)
+
+const (
+	tunnel1 = "10.5.1.0"
+	tunnel2 = "10.5.2.0"
+)
+
+// A probe is answered where it came from, and never reaches the TUN.
+func TestProbeIsAnswered(t *testing.T) {
+	m := newMemNode(t, 1)
+	m.receiver.echo = newEcho(DefaultPort, func() { t.Error("a request is taken for an answer") })
+	m.receiver.echo.ports[0] = m.socket
+	request := probe.Build(make([]byte, probe.Len), addr(tunnel2), addr(tunnel1), 77)
+	m.receive(t, arrival(request))
+	if w := m.tun.take(); len(w) != 0 {
+		t.Errorf("the TUN got %x", w)
+	}
+	if len(m.socket.sent) != 1 || m.socket.sent[0].to != outer(2, false) {
+		t.Fatalf("sent %+v", m.socket.sent)
+	}
+	want := bytes.Clone(request)
+	probe.Answer(want)
+	if got := m.socket.sent[0].payload; !bytes.Equal(got, want) {
+		t.Errorf("answered %x, want %x", got, want)
+	}
+	// Those to others' addresses, from others' addresses, or to a port of a
+	// container are packets like any other.
+	for _, p := range [][]byte{
+		udp4(tunnel2, tunnel1, nil),
+		probe.Build(make([]byte, probe.Len), addr(tunnel2), addr("10.5.1.2"), 77),
+	} {
+		m.receive(t, arrival(p))
+		if len(m.tun.take()) != 1 || len(m.socket.sent) != 1 {
+			t.Errorf("%x is taken for a probe", p)
+		}
+	}
+	m.receive(t, arrival(probe.Build(make([]byte, probe.Len), addr("10.5.3.0"), addr(tunnel1), 77)))
+	if m.drops()["rx_spoofed_source"] != 1 || len(m.socket.sent) != 1 {
+		t.Errorf("a stranger's probe: drops %v", m.drops())
+	}
+}
+
+// Answers are noted once each, whatever else comes.
+func TestProbeAnswers(t *testing.T) {
+	m := newMemNode(t, 1)
+	noticed := 0
+	m.receiver.echo = newEcho(DefaultPort, func() { noticed++ })
+	asking := newEcho(DefaultPort, nil)
+	asking.ports[0] = m.socket
+	seq, err := asking.ask(addr(tunnel1), m.peer())
+	check(t, err)
+	if seq != 1 || len(m.socket.sent) != 1 || m.socket.sent[0].to != outer(2, false) {
+		t.Fatalf("probe %d: sent %+v", seq, m.socket.sent)
+	}
+	reply := m.socket.sent[0].payload
+	probe.Answer(reply)
+	forged := bytes.Clone(reply)
+	forged[len(forged)-1] ^= 1
+	m.receive(t, arrival(forged), arrival(reply))
+	var answered []uint64
+	m.peer().State.Echoes.Take(func(seq uint64) { answered = append(answered, seq) })
+	if len(answered) != 1 || answered[0] != 1 || noticed != 1 {
+		t.Errorf("answered %v, noticed %d", answered, noticed)
+	}
+	if n := m.peer().State.Rx.Packets.Load() + m.peer().State.Tx.Packets.Load(); n != 0 {
+		t.Errorf("%d probes are counted as traffic", n)
+	}
+}
+
+// An error that an earlier packet left on the socket does not cost the probe;
+// a buffer that is full does, without a wait.
+func TestProbeSendErrors(t *testing.T) {
+	m := newMemNode(t, 1)
+	asking := newEcho(DefaultPort, nil)
+	if _, err := asking.ask(addr(tunnel1), m.peer()); err == nil {
+		t.Error("sent without a socket")
+	}
+	asking.ports[0] = m.socket
+	errs := []unix.Errno{unix.ECONNREFUSED}
+	calls := 0
+	m.socket.refuse = func(*memSend) unix.Errno {
+		calls++
+		if len(errs) == 0 {
+			return 0
+		}
+		errno := errs[0]
+		errs = errs[1:]
+		return errno
+	}
+	if _, err := asking.ask(addr(tunnel1), m.peer()); err != nil || calls != 2 {
+		t.Errorf("%d calls: %v", calls, err)
+	}
+	errs, calls = []unix.Errno{unix.EAGAIN}, 0
+	if _, err := asking.ask(addr(tunnel1), m.peer()); err != unix.EAGAIN || calls != 1 {
+		t.Errorf("%d calls: %v", calls, err)
+	}
+}
+
+// Two engines: each answers the other's probes, with the answer noticed at
+// once; one that is closed refuses them.
+func TestProbeBetweenEngines(t *testing.T) {
+	a, b := newPair(t, setup{})
+	answered := 0
+	waitFor(t, "an answer", func() bool {
+		_, err := a.Probe(a.Peers()[0])
+		check(t, err)
+		a.Peers()[0].State.Echoes.Take(func(uint64) { answered++ })
+		return answered > 2
+	})
+	check(t, b.Close())
+	waitFor(t, "a refusal of a probe", func() bool {
+		_, _ = a.Probe(a.Peers()[0])
+		return a.Peers()[0].State.Refused.Load() > 0
+	})
+}
