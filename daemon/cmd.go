@@ -17,6 +17,10 @@ const (
 	exitOK     = 0
 	exitFailed = 1 // it was tried and did not work
 	exitUsage  = 2 // the command line makes no sense
+
+	// exitConfig is the daemon's exitUsage: EX_CONFIG of sysexits.h, by which
+	// systemd knows not to start it again. Go's runtime ends a panic with 2.
+	exitConfig = 78
 )
 
 // fail reports an error the one time it is reported.

@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weftnet/weft/daemon/control"
 	"github.com/weftnet/weft/daemon/health"
+	"github.com/weftnet/weft/daemon/lockfile"
 	"github.com/weftnet/weft/daemon/options"
 	"github.com/weftnet/weft/daemon/version"
 	"github.com/weftnet/weft/subnet"
@@ -30,8 +32,7 @@ func cmdDaemon(ctx context.Context, args []string, stdout, stderr io.Writer) int
 		options.Usage(stdout)
 		return 0
 	case err != nil:
-		fmt.Fprintf(stderr, "weftd: %v\n", err)
-		return 2
+		return fail(stderr, exitConfig, err)
 	case o.Version:
 		return cmdVersion(ctx, nil, stdout, stderr)
 	}
@@ -65,10 +66,14 @@ func runDaemon(ctx context.Context, o *options.Options, log *slog.Logger) (err e
 	if err != nil {
 		return err
 	}
+	state, err := lockState(o.StateDir)
+	if err != nil {
+		return errors.Join(err, socket.Close())
+	}
+	defer func() { err = errors.Join(err, state.Close()) }()
 	self, err := identify(o.StateDir)
 	if err != nil {
-		socket.Close()
-		return err
+		return errors.Join(err, socket.Close())
 	}
 	board := newBoard(o, self)
 
@@ -115,6 +120,22 @@ func runDaemon(ctx context.Context, o *options.Options, log *slog.Logger) (err e
 	defer n.registry.Close()
 
 	return n.run(ctx)
+}
+
+// lockState makes the state directory, and keeps it from other daemons: two
+// with one identity would take the lease from each other for ever.
+func lockState(dir string) (*lockfile.Lock, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state directory: %w; choose another with --state-dir", err)
+	}
+	lock, err := lockfile.Take(filepath.Join(dir, "lock"))
+	if held := (*lockfile.HeldError)(nil); errors.As(err, &held) {
+		return nil, fmt.Errorf("another weftd%s uses the state directory %s; stop it, or give this one a --state-dir of its own", held.Holder(), dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("take the lock of the state directory: %w", err)
+	}
+	return lock, nil
 }
 
 // identify reads who this node is and was, or makes it up at the first start.

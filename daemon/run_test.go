@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,5 +67,45 @@ func TestLockOutlivesTheRest(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// Two daemons with one identity would fight over its lease.
+func TestStateIsLocked(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := lockState(filepath.Join(dir, "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &options.Options{
+		ControlSocket: filepath.Join(dir, "s"),
+		StateDir:      filepath.Join(dir, "state"),
+		Etcd:          options.Etcd{Endpoints: []string{"http://127.0.0.1:1"}},
+	}
+	want := fmt.Sprintf("another weftd (pid %d) uses the state directory %s; stop it, or give this one a --state-dir of its own", os.Getpid(), o.StateDir)
+	if err := runDaemon(t.Context(), o, slog.New(slog.DiscardHandler)); err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := runDaemon(ctx, o, slog.New(slog.DiscardHandler)); err != nil {
+		t.Errorf("with the lock free again: %v", err)
+	}
+	if left, err := os.ReadDir(o.StateDir); err != nil || len(left) != 1 || left[0].Name() != "node.json" {
+		t.Errorf("the state directory holds %v, %v; want node.json", left, err)
+	}
+}
+
+// systemd does not start again what says 78, and does after a panic of Go's,
+// which says 2.
+func TestExitStatusOfBadOptions(t *testing.T) {
+	var out, errs strings.Builder
+	if status := dispatch(t.Context(), []string{"--ip-masq=perhaps"}, &out, &errs); status != 78 || out.Len() > 0 ||
+		errs.String() != "weftd: invalid value \"perhaps\" for --ip-masq: must be true or false\n" {
+		t.Errorf("status %d, stdout %q, stderr %q", status, &out, &errs)
 	}
 }
