@@ -1,0 +1,96 @@
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+// add attaches a container. After a failure nothing of it is left, unless the
+// delegate's DEL fails too; then the kept configuration stays for the next DEL.
+func (c *call) add() error {
+	env, err := c.subnet(types.ErrTryAgainLater)
+	if err != nil {
+		return err
+	}
+	conf, err := c.network.Complete(env)
+	if err != nil {
+		return err
+	}
+	if _, err := c.caller.Find(conf.Type); err != nil {
+		return err
+	}
+	if err := c.checkInterfaceIsFree(); err != nil {
+		return err
+	}
+	if err := c.releaseStale(); err != nil {
+		return err
+	}
+	if err := c.store.Save(c.attachment(), conf.Bytes()); err != nil {
+		return c.storeError(err)
+	}
+	result, err := c.caller.Add(c.ctx, conf.Type, conf.Bytes(), c.environment())
+	if err == nil {
+		err = c.print(result)
+	}
+	if err == nil {
+		return nil
+	}
+	// CNI 1.1, section 4: a delegate that failed is called with DEL.
+	undo := c.caller.Call(c.ctx, "DEL", conf.Type, conf.Bytes(), c.environment())
+	if undo == nil {
+		undo = c.store.Remove(c.attachment())
+	}
+	if undo != nil {
+		fmt.Fprintf(c.Stderr, "undo the failed ADD: %v\n", undo)
+	}
+	return err
+}
+
+// checkInterfaceIsFree keeps a second ADD from harming what the first one made:
+// the delegate would fail, and be undone.
+func (c *call) checkInterfaceIsFree() error {
+	exists, err := interfaceExists(c.args.Netns, c.args.IfName)
+	if err != nil {
+		return types.NewError(types.ErrInvalidNetNS, fmt.Sprintf("look into the container's network namespace: %v", err), "CNI_NETNS must be the path of a network namespace")
+	}
+	if exists {
+		return types.NewError(types.ErrInvalidEnvironmentVariables, fmt.Sprintf("container %s has an interface %s already", c.args.ContainerID, c.args.IfName),
+			"call DEL for it first, or give the new one another name (CNI_IFNAME)")
+	}
+	return nil
+}
+
+// releaseStale frees the address of an attachment that was never deleted, as
+// after a power failure under runtimes that give a container its ID again. Its
+// interface is gone, as checkInterfaceIsFree has seen.
+func (c *call) releaseStale() error {
+	stale, err := c.kept(c.attachment())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	gone := c.environment()
+	gone.NetNS = ""
+	return c.caller.Call(c.ctx, "DEL", stale.Type, stale.Bytes(), gone)
+}
+
+// print writes the result in the version that the runtime speaks.
+func (c *call) print(result types.Result) error {
+	version := c.network.CNIVersion
+	if version == "" {
+		version = "0.1.0"
+	}
+	converted, err := result.GetAsVersion(version)
+	if err != nil {
+		return types.NewError(types.ErrIncompatibleCNIVersion, fmt.Sprintf("convert the delegate's result: %v", err), "set another cniVersion in the network's configuration")
+	}
+	if err := converted.PrintTo(c.Stdout); err != nil {
+		return types.NewError(types.ErrIOFailure, fmt.Sprintf("write the result: %v", err), "the runtime must read it")
+	}
+	return nil
+}
