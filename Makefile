@@ -11,7 +11,7 @@ CNIDIR ?= /opt/cni/bin
 # Packages tested at the same time.
 TESTP ?= 2
 
-.PHONY: build demo test test-full fuzz lint bench bench-datapath bench-go install clean
+.PHONY: build demo test test-full fuzz lint bench bench-datapath bench-go install package clean
 
 build:
 	$(GOBUILD) -o bin/weftd ./daemon
@@ -57,10 +57,13 @@ bench-datapath: build
 bench-go:
 	go test -run '^$$' -bench . -benchmem ./...
 
+# Programs, the systemd unit and what goes with it; nothing in /etc.
 install: build
-	install -D -m 0755 bin/weftd $(DESTDIR)$(PREFIX)/bin/weftd
-	install -D -m 0755 bin/weft-bench $(DESTDIR)$(PREFIX)/bin/weft-bench
-	install -D -m 0755 bin/weft-cni $(DESTDIR)$(CNIDIR)/weft-cni
+	configs/package/install bin '$(DESTDIR)' $(PREFIX) $(CNIDIR)
+
+# dist/weft_*.deb, and dist/weft-*.tar.gz for systems that are not Debian's.
+package: build
+	configs/package/build bin dist
 
 clean:
-	rm -rf bin
+	rm -rf bin dist

@@ -60,8 +60,9 @@ func (n *Notifier) Watchdog(ctx context.Context, health func() error) {
 	if limit <= 0 {
 		return
 	}
-	// Half the limit, as sd_watchdog_enabled(3) advises.
-	tick := time.NewTicker(max(limit/2, time.Millisecond))
+	// sd_watchdog_enabled(3) advises half the limit. With a limit of two seconds
+	// that leaves one for a machine that is busy, which may be too little.
+	tick := time.NewTicker(max(limit/4, time.Millisecond))
 	defer tick.Stop()
 	starving := false
 	for {

@@ -106,7 +106,7 @@ func TestNotifierWithoutSystemd(t *testing.T) {
 // not, and is fed again.
 func TestWatchdog(t *testing.T) {
 	c := systemd(t)
-	t.Setenv("WATCHDOG_USEC", "20000") // 20 ms, so a meal every 10 ms
+	t.Setenv("WATCHDOG_USEC", "20000") // 20 ms, so a meal every 5 ms
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 	var log bytes.Buffer // read only after Watchdog has returned
 	n := NewNotifier(slog.New(slog.NewTextHandler(&log, nil)))
