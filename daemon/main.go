@@ -32,16 +32,18 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		return cmdDaemon(ctx, args, stdout, stderr)
 	}
 	commands := map[string]command{
-		"cleanup": cmdCleanup,
-		"config":  cmdConfig,
-		"etcd":    cmdEtcd,
-		"lease":   cmdLease,
-		"status":  cmdStatus,
-		"version": cmdVersion,
+		"cleanup":        cmdCleanup,
+		"config":         cmdConfig,
+		"docker-network": cmdDockerNetwork,
+		"docker-opts":    cmdDockerOpts,
+		"etcd":           cmdEtcd,
+		"lease":          cmdLease,
+		"status":         cmdStatus,
+		"version":        cmdVersion,
 	}
 	cmd, ok := commands[args[0]]
 	if !ok {
-		fmt.Fprintf(stderr, "weftd: unknown command %q; there are cleanup, config, etcd, lease, status and version, and without a command weftd runs the daemon (weftd --help)\n", args[0])
+		fmt.Fprintf(stderr, "weftd: unknown command %q; there are cleanup, config, docker-network, docker-opts, etcd, lease, status and version, and without a command weftd runs the daemon (weftd --help)\n", args[0])
 		return 2
 	}
 	return cmd(ctx, args[1:], stdout, stderr)
