@@ -18,7 +18,7 @@ import (
 
 // Plan makes the state that the kernel is to hold out of this node's lease,
 // which is the zero Lease while it has none, and the other nodes'. It lists
-// the leases that cannot be served. It is called from one goroutine.
+// the leases that cannot be served. It is called once at a time.
 type Plan func(own subnet.Lease, peers []subnet.Lease) (netstate.State, []tunnel.SkippedPeer)
 
 // Keeper is the life of such a backend; embedded in one, it is the greater part
@@ -29,6 +29,7 @@ type Keeper struct {
 	plan Plan
 	log  *slog.Logger
 
+	calls sync.Mutex // held by whoever uses what follows
 	own   subnet.Lease
 	peers []subnet.Lease
 	known bool   // peers were handed over since Start
@@ -56,6 +57,8 @@ func (k *Keeper) Start(ctx context.Context, own subnet.Lease) (err error) {
 	if !own.Subnet.IPv4.IsValid() {
 		return errors.New("the lease has no IPv4 subnet")
 	}
+	k.calls.Lock()
+	defer k.calls.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -76,6 +79,8 @@ func (k *Keeper) Start(ctx context.Context, own subnet.Lease) (err error) {
 
 // SetOwn implements tunnel.Backend.
 func (k *Keeper) SetOwn(own subnet.Lease) error {
+	k.calls.Lock()
+	defer k.calls.Unlock()
 	if k.net == nil {
 		return k.errNotStarted()
 	}
@@ -89,7 +94,21 @@ func (k *Keeper) SetOwn(own subnet.Lease) error {
 // SetPeers implements tunnel.Backend. What the kernel refuses is logged, once,
 // and tried again by the reconciler.
 func (k *Keeper) SetPeers(peers []subnet.Lease) {
+	k.calls.Lock()
+	defer k.calls.Unlock()
 	k.peers, k.known = peers, true
+	k.apply()
+}
+
+// Reapply has the kernel hold what the plan says now. Unlike the methods of
+// tunnel.Backend it may be called from any goroutine.
+func (k *Keeper) Reapply() {
+	k.calls.Lock()
+	defer k.calls.Unlock()
+	k.apply()
+}
+
+func (k *Keeper) apply() {
 	if k.net == nil {
 		return
 	}
@@ -151,6 +170,8 @@ func (k *Keeper) errNotStarted() error { return fmt.Errorf("the %s backend is no
 
 // Close implements tunnel.Backend. Devices, routes and all else stay.
 func (k *Keeper) Close() error {
+	k.calls.Lock()
+	defer k.calls.Unlock()
 	k.mu.Lock()
 	net := k.net
 	k.net = nil

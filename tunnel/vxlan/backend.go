@@ -31,6 +31,7 @@ type Backend struct {
 	vtep      *VTEP
 	blackhole bool
 	log       *slog.Logger
+	checksum  *ChecksumTest // from Start to Close
 
 	mu      sync.Mutex // guards what follows, which Status reads
 	own     subnet.Subnet
@@ -65,7 +66,9 @@ func (b *Backend) VTEP() *VTEP { return b.vtep }
 
 // Start implements tunnel.Backend.
 func (b *Backend) Start(ctx context.Context, own subnet.Lease) error {
+	b.checksum = NewChecksumTest(b.vtep, b.log, b.Reapply)
 	if err := b.Keeper.Start(ctx, own); err != nil {
+		b.checksum.Close()
 		return err
 	}
 	b.log.Info("vxlan tunnel is up", "devices", b.vtep.Devices(), "vni", b.vtep.settings.VNI, "port", b.vtep.Port(), "mtu", b.MTU())
@@ -75,6 +78,12 @@ func (b *Backend) Start(ctx context.Context, own subnet.Lease) error {
 	return nil
 }
 
+// Close implements tunnel.Backend.
+func (b *Backend) Close() error {
+	b.checksum.Close()
+	return b.Keeper.Close()
+}
+
 // plan is all that the kernel is to hold. Without a lease the devices are down,
 // so that nothing is received either.
 func (b *Backend) plan(own subnet.Lease, peers []subnet.Lease) (netstate.State, []tunnel.SkippedPeer) {
@@ -82,6 +91,7 @@ func (b *Backend) plan(own subnet.Lease, peers []subnet.Lease) (netstate.State, 
 	b.mu.Lock()
 	b.own, b.remotes = own.Subnet, remotes
 	b.mu.Unlock()
+	b.checksum.SetRemotes(remotes)
 
 	s := b.vtep.State(own.Subnet)
 	s.Routes = kernel.LastRoutes(b.vtep.network, own.Subnet, b.blackhole)

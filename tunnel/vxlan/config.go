@@ -43,6 +43,9 @@ type Config struct {
 	NodeID   string          // of this node's lease: the devices' MACs are made from it
 	Log      *slog.Logger
 
+	// Beside says that another device has a route for the whole network.
+	Beside bool
+
 	// Blackhole drops packets for this node's own subnet while no bridge has
 	// it (--ip-blackhole-route). It concerns a Backend only.
 	Blackhole bool
@@ -57,9 +60,9 @@ type settings struct {
 	GBP           bool
 	Learning      bool
 	DirectRouting bool
-	TxChecksum    string // "on", "off"; "" leaves the kernel's choice
+	TxChecksum    string // "on", "off", "auto" or "", which is auto
 
-	txChecksum netstate.Switch
+	txChecksum netstate.Switch // Leave is auto
 }
 
 // CheckSettings returns an error about the first field of a cluster's Backend
@@ -91,13 +94,13 @@ func parseSettings(raw json.RawMessage, dualStack bool) (settings, error) {
 		return s, fmt.Errorf("Backend.MTU is %d: it is the underlay's MTU in bytes, or 0 for the interface's own", s.MTU)
 	}
 	switch s.TxChecksum {
-	case "":
+	case "", "auto":
 	case "on":
 		s.txChecksum = netstate.On
 	case "off":
 		s.txChecksum = netstate.Off
 	default:
-		return s, fmt.Errorf(`Backend.TxChecksum is %q: it is "on" or "off", or left out for the kernel's choice`, s.TxChecksum)
+		return s, fmt.Errorf(`Backend.TxChecksum is %q: it is "on" or "off", or "auto" for what a test finds`, s.TxChecksum)
 	}
 	return s, nil
 }

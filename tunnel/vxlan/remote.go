@@ -112,12 +112,26 @@ func (s *side) end(subnet netip.Prefix, public netip.Addr, data json.RawMessage,
 // metric. own is this node's subnet.
 func (r Remote) Add(s *netstate.State, own subnet.Subnet, metric int) {
 	for _, e := range r.ends {
-		s.Neighs = append(s.Neighs, netstate.Neigh{Link: e.device, IP: e.subnet.Addr(), MAC: e.mac})
+		via := e.gateway()
+		s.Neighs = append(s.Neighs, netstate.Neigh{Link: e.device, IP: via, MAC: e.mac})
 		s.FDB = append(s.FDB, netstate.FDB{Link: e.device, MAC: e.mac, Dst: e.public})
 		s.Routes = append(s.Routes, netstate.Route{
-			Dst: e.subnet, Link: e.device, Via: e.subnet.Addr(), OnLink: true, Src: e.tunnelAddr(own), Metric: metric,
+			Dst: e.subnet, Link: e.device, Via: via, OnLink: !via.IsLinkLocalUnicast(), Src: e.tunnelAddr(own), Metric: metric,
 		})
 	}
+}
+
+// gateway is the next hop to the remote: its tunnel address, as with flannel.
+// Where another device has a route for that, IPv6 does not take it as a next
+// hop of this one (ip6_route_check_nh_onlink in net/ipv6/route.c); there it is
+// a link-local address, which nobody needs to have: the MAC's (RFC 4291
+// appendix A).
+func (e end) gateway() netip.Addr {
+	if !e.ipv6 || !e.beside {
+		return e.subnet.Addr()
+	}
+	m := e.mac
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 0x02, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
 }
 
 // direct are the routes to the remote without tunnel, which stand while its

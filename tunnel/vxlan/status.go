@@ -9,7 +9,7 @@ import (
 	"github.com/weftnet/weft/tunnel/netstate"
 )
 
-// Status implements tunnel.Backend. The kernel does not count by peer.
+// Status implements tunnel.Backend.
 func (b *Backend) Status() tunnel.Status {
 	problems, skipped := b.Report()
 	b.mu.Lock()
@@ -32,13 +32,14 @@ func (b *Backend) Status() tunnel.Status {
 	return s
 }
 
-// peerStatus removes from problems the direct routes that need not stand.
-func (b *Backend) peerStatus(r Remote, problems map[string]netstate.Problem) tunnel.PeerStatus {
+// PeerStatus describes a remote that is reached through the tunnel. The kernel
+// does not count by peer.
+func (v *VTEP) PeerStatus(r Remote) tunnel.PeerStatus {
 	first := r.ends[0]
 	s := tunnel.PeerStatus{
 		Subnet:   r.Lease.Subnet.IPv4.String(),
 		NodeID:   r.Lease.Attrs.NodeID,
-		Endpoint: netip.AddrPortFrom(first.public, b.vtep.Port()).String(),
+		Endpoint: netip.AddrPortFrom(first.public, v.Port()).String(),
 		Path:     "vxlan",
 		PathMTU:  first.mtu + first.overhead(),
 		Notes:    r.Notes,
@@ -46,6 +47,13 @@ func (b *Backend) peerStatus(r Remote, problems map[string]netstate.Problem) tun
 	if v6 := r.Lease.Subnet.IPv6; v6.IsValid() {
 		s.SubnetV6 = v6.String()
 	}
+	return s
+}
+
+// peerStatus removes from problems the direct routes that need not stand.
+func (b *Backend) peerStatus(r Remote, problems map[string]netstate.Problem) tunnel.PeerStatus {
+	first := r.ends[0]
+	s := b.vtep.PeerStatus(r)
 	if !b.vtep.settings.DirectRouting {
 		return s
 	}
@@ -69,14 +77,17 @@ func (s *side) overhead() int {
 }
 
 func (v *VTEP) capabilities() []tunnel.Capability {
-	checksum := tunnel.Capability{Name: "tx_checksum", On: v.settings.txChecksum != netstate.Off, Why: "the kernel's choice"}
-	if v.settings.txChecksum != netstate.Leave {
-		checksum.Why = "configured"
+	var all []tunnel.Capability
+	for _, s := range v.sides {
+		name, o := "tx_checksum", v.offload(s.device)
+		if s.ipv6 {
+			name = "tx_checksum_v6"
+		}
+		all = append(all, tunnel.Capability{Name: name, On: o.set != netstate.Off, Why: o.why})
 	}
-	return []tunnel.Capability{
-		checksum,
+	return append(all, []tunnel.Capability{
 		{Name: "direct_routing", On: v.settings.DirectRouting, Why: "configured"},
 		{Name: "learning", On: v.settings.Learning, Why: "configured"},
 		{Name: "gbp", On: v.settings.GBP, Why: "configured"},
-	}
+	}...)
 }

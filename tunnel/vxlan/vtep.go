@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync"
 
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/tunnel"
@@ -24,6 +25,9 @@ type VTEP struct {
 	network  tunnel.Network
 	sides    []side
 	missing  []error // why a family of the network has no side
+
+	mu       sync.Mutex
+	offloads map[string]offload // by device, as far as a ChecksumTest has come
 }
 
 // side is the tunnel of one address family.
@@ -34,6 +38,7 @@ type side struct {
 	local   netip.Addr // on the underlay
 	network netip.Prefix
 	mtu     int
+	beside  bool
 }
 
 // NewVTEP checks the configuration. A family of the network for which the
@@ -69,7 +74,7 @@ func NewVTEP(cfg Config) (*VTEP, error) {
 			return nil, err
 		}
 		device := deviceName(f.ipv6, s.VNI)
-		v.sides = append(v.sides, side{f.ipv6, device, deriveMAC(cfg.NodeID, device), f.local, f.network, mtu})
+		v.sides = append(v.sides, side{f.ipv6, device, deriveMAC(cfg.NodeID, device), f.local, f.network, mtu, cfg.Beside})
 	}
 	if len(v.sides) == 0 {
 		return nil, v.missing[0]
@@ -129,7 +134,7 @@ func (v *VTEP) State(own subnet.Subnet) netstate.State {
 	var state netstate.State
 	for _, s := range v.sides {
 		state.Links = append(state.Links, netstate.Link{
-			Name: s.device, MTU: s.mtu, MAC: s.mac, TxChecksum: v.settings.txChecksum, Exclusive: true,
+			Name: s.device, MTU: s.mtu, MAC: s.mac, TxChecksum: v.offload(s.device).set, Exclusive: true,
 			Up: own != subnet.Subnet{}, Down: own == subnet.Subnet{},
 			VXLAN: &netstate.VXLAN{
 				VNI: uint32(v.settings.VNI), Port: v.Port(), Underlay: v.underlay.Name, Local: s.local,

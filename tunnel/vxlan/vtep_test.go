@@ -90,7 +90,7 @@ func TestConfigErrors(t *testing.T) {
 		{"port", dualConfig(`{"Port":65536}`), "Backend.Port is 65536"},
 		{"MTU", dualConfig(`{"MTU":-1}`), "Backend.MTU is -1"},
 		{"MTU too small", dualConfig(`{"MTU":1300}`), "leaves 1250 bytes inside the tunnel, and 1280 are needed"},
-		{"checksum", dualConfig(`{"TxChecksum":"auto"}`), `it is "on" or "off"`},
+		{"checksum", dualConfig(`{"TxChecksum":"maybe"}`), `it is "on" or "off", or "auto"`},
 		{"no ID", with(func(c *Config) { c.NodeID = "" }), "no ID"},
 		{"no network", with(func(c *Config) { c.Network.IPv4 = netip.Prefix{} }), "no IPv4 prefix"},
 		{"underlay inside", with(func(c *Config) { c.Underlay.PublicIPv4 = addr("10.5.1.1") }), "lies inside the network"},
