@@ -11,9 +11,9 @@
 // is never copied in user space. Each capability of the kernel that is missing
 // costs speed only, see Feature.
 //
-// Read send.go and receive.go first: they follow a packet. Each direction has
-// a thread of its own, which shares nothing with the others but the immutable
-// peer table and the peers' counters.
+// Read send.go and receive.go first: they follow a packet. A worker, which is a
+// thread, carries packets both ways; it shares nothing with the others but the
+// immutable peer table and the peers' counters.
 package udp
 
 import (

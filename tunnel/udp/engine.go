@@ -41,10 +41,9 @@ type Engine struct {
 	own   subnet.Lease
 	peers []subnet.Lease
 
-	running   sync.Mutex // guards what follows, which Status and Health read
-	threads   []*thread
-	senders   []*sender
-	receivers []*receiver
+	running sync.Mutex // guards what follows, which Status and Health read
+	threads []*thread
+	workers []*worker
 }
 
 // NewEngine checks the configuration; it changes nothing on the host.
@@ -147,37 +146,41 @@ func (e *Engine) Run(own subnet.Lease) {
 	}
 }
 
-// startThreads starts one sending thread for each queue of the TUN and one
-// receiving thread for each socket.
+// startThreads starts a worker for each queue of the TUN.
 func (e *Engine) startThreads() {
 	e.running.Lock()
 	defer e.running.Unlock()
-	mtu, trouble := e.cfg.Underlay.MTU, newTrouble(e.log)
-	vnetHdr := e.caps.on[VnetHdr]
+	trouble := newTrouble(e.log)
 	for i, queue := range e.tun.queues {
-		s := newSender(newPort(queue, e.stop.fd), vnetHdr, &e.table, &e.closing, mtu)
-		for _, socket := range e.sockets {
-			port := newPort(socket.fd, e.stop.fd)
-			batch := newSendBatch(port, socket.addr.Addr().Is6(), e.port, e.caps.on[UDPSegment])
-			batch.errors = newErrorQueue(port, &e.table, mtu)
-			batch.errors.notify = e.cfg.Notify
-			batch.counters, batch.trouble = s.counters, trouble
-			s.batches[socket.family()] = batch
-		}
-		e.senders = append(e.senders, s)
-		e.threads = append(e.threads, startThread(fmt.Sprintf("send-%d", i), e.fail, s.run))
+		w := e.newWorker(queue, e.sockets, trouble)
+		e.workers = append(e.workers, w)
+		e.threads = append(e.threads, startThread(fmt.Sprintf("worker %d", i), e.fail, w.run))
 	}
-	for i, socket := range e.sockets {
-		tun := newPort(e.tun.queues[i%len(e.tun.queues)], e.stop.fd)
-		d := newDelivery(tun, vnetHdr, e.caps.on[TUNGRO], e.caps.on[TUNGROUDP], e.log)
-		port := newPort(socket.fd, e.stop.fd)
-		r := newReceiver(port, &e.table, &e.closing, newErrorQueue(port, &e.table, mtu), d)
-		r.errors.notify = e.cfg.Notify
+}
+
+// newWorker makes the worker of one queue and the sockets that go with it.
+func (e *Engine) newWorker(queue int, sockets []*socket, trouble *trouble) *worker {
+	mtu, vnetHdr, stop := e.cfg.Underlay.MTU, e.caps.on[VnetHdr], e.stop.fd
+	tun := newPort(queue, stop)
+	s := newSender(tun, vnetHdr, &e.table, mtu)
+	var receivers []*receiver
+	ports := []int{queue}
+	for _, socket := range sockets {
+		port := newPort(socket.fd, stop)
+		ports = append(ports, socket.fd)
+		errors := newErrorQueue(port, &e.table, mtu)
+		errors.notify = e.cfg.Notify
+
+		batch := newSendBatch(port, socket.addr.Addr().Is6(), e.port, e.caps.on[UDPSegment])
+		batch.errors, batch.counters, batch.trouble = errors, s.counters, trouble
+		s.batches[socket.family()] = batch
+
+		r := newReceiver(port, &e.table, errors, newDelivery(tun, vnetHdr, e.caps.on[TUNGRO], e.caps.on[TUNGROUDP], e.log))
 		r.echo = newEcho(e.port, e.cfg.Notify)
 		r.echo.ports[socket.family()] = port
-		e.receivers = append(e.receivers, r)
-		e.threads = append(e.threads, startThread(fmt.Sprintf("receive-%d", i), e.fail, r.run))
+		receivers = append(receivers, r)
 	}
+	return newWorker(&e.closing, newPoller(stop, ports...), s, receivers)
 }
 
 // fail makes the first failure known.

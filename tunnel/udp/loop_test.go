@@ -33,15 +33,14 @@ func link(a, b *memNode, lose func() bool) {
 	wire(b, a)
 }
 
-// start runs the node's threads until the end of the test.
+// start runs the node's worker until the end of the test.
 func (m *memNode) start(t *testing.T) {
 	t.Helper()
 	fail := func(err error) { t.Errorf("a thread ended: %v", err) }
-	threads := []*thread{startThread("send", fail, m.sender.run), startThread("receive", fail, m.receiver.run)}
+	threads := []*thread{startThread("worker", fail, m.worker.run)}
 	t.Cleanup(func() {
 		m.closing.Store(true)
-		close(m.tun.stopped)
-		close(m.socket.stopped)
+		close(m.input.stopped)
 		join(threads)
 		for _, th := range threads {
 			if th.health() == nil {

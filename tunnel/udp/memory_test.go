@@ -223,29 +223,56 @@ func gatherIovecs(iov []unix.Iovec) (b []byte) {
 type memNode struct {
 	tun      *memTUN
 	socket   *memSocket
+	input    memWaiter // of both ends
 	table    atomic.Pointer[tunnel.Table]
 	closing  atomic.Bool
 	sender   *sender
 	receiver *receiver
+	worker   *worker
 	log      logBuffer
+}
+
+// memPoller waits for both ends.
+type memPoller struct{ *memNode }
+
+func (p memPoller) poll(ready []int16) {
+	for {
+		clear(ready)
+		p.tun.mu.Lock()
+		if len(p.tun.input) > 0 {
+			ready[0] = unix.POLLIN
+		}
+		p.tun.mu.Unlock()
+		p.socket.mu.Lock()
+		if len(p.socket.queue) > 0 {
+			ready[1] = unix.POLLIN
+		}
+		p.socket.mu.Unlock()
+		if ready[0]|ready[1] != 0 || p.input.wait(unix.POLLIN, 0) == 0 {
+			return
+		}
+	}
 }
 
 // newMemNode makes node n, with the other of nodes 1 and 2 as its peer.
 func newMemNode(t testing.TB, n int) *memNode {
 	t.Helper()
+	input := newMemWaiter()
 	m := &memNode{
-		tun:    &memTUN{memWaiter: newMemWaiter()},
-		socket: &memSocket{memWaiter: newMemWaiter(), addr: outer(n, false)},
+		input:  input,
+		tun:    &memTUN{memWaiter: input},
+		socket: &memSocket{memWaiter: input, addr: outer(n, false)},
 	}
 	m.setPeers(n, testLease(3-n, setup{}))
 	log := testConfig(n, setup{}, &m.log).Log
-	m.sender = newSender(m.tun, true, &m.table, &m.closing, 1500)
+	m.sender = newSender(m.tun, true, &m.table, 1500)
 	batch := newSendBatch(m.socket, false, DefaultPort, true)
 	batch.errors = newErrorQueue(m.socket, &m.table, 1500)
 	batch.counters, batch.trouble = m.sender.counters, newTrouble(log)
 	m.sender.batches[0] = batch
 	d := newDelivery(m.tun, true, true, true, log)
-	m.receiver = newReceiver(m.socket, &m.table, &m.closing, newErrorQueue(m.socket, &m.table, 1500), d)
+	m.receiver = newReceiver(m.socket, &m.table, newErrorQueue(m.socket, &m.table, 1500), d)
+	m.worker = newWorker(&m.closing, memPoller{m}, m.sender, []*receiver{m.receiver})
 	return m
 }
 

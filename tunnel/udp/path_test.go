@@ -162,7 +162,7 @@ func TestLocalMTU(t *testing.T) {
 			if a.Table().Peers()[0].State.Unbatched.Get() != 0 {
 				t.Error("the MTU was taken for a failure of segmentation")
 			}
-			n := &a.senders[0].counters.out
+			n := &a.workers[0].sender.counters.out
 			if average := float64(n.packets.Load()) / float64(n.messages.Load()); average < 4 {
 				t.Errorf("%.1f datagrams of a send", average)
 			}

@@ -13,7 +13,6 @@ import (
 // Calls do not block, but for wait, and move a whole batch or superpacket
 // each. Tests put memory in the place of descriptors.
 type tunPort interface {
-	waiter
 	// read reads one packet, with its vnet header if the TUN has any.
 	read(b []byte) (int, unix.Errno)
 	// writev writes one packet, gathered.
@@ -21,24 +20,28 @@ type tunPort interface {
 }
 
 type udpPort interface {
-	waiter
 	// sendmmsg returns how many messages were sent: if any, errno is 0.
 	sendmmsg(msgs []unix.Mmsghdr) (int, unix.Errno)
 	recvmmsg(msgs []unix.Mmsghdr) (int, unix.Errno)
 	// recverr reads one entry of the error queue, and returns how many bytes of
 	// the packet in question it has.
 	recverr(msg *unix.Msghdr) (int, unix.Errno)
-}
-
-type waiter interface {
-	// wait blocks until one of events (POLLIN, POLLOUT) or an error is
-	// there, or for the timeout, if it is above zero, and returns what is
-	// there. It blocks no longer once the backend is being closed.
+	// wait blocks until one of events (POLLOUT, or none) or an error is there,
+	// or for the timeout, and returns what is there. It blocks no longer once
+	// the engine is being closed.
 	wait(events int16, timeout time.Duration) (ready int16)
 }
 
-// fdPort is a port on a descriptor. How a thread waits, and which kind of
-// system call it makes, is decided here and nowhere else.
+// poller waits for input at several ports.
+type poller interface {
+	// poll blocks until there is input or an error at one of the ports, and
+	// sets ready to what is there at each. It blocks no longer once the engine
+	// is being closed.
+	poll(ready []int16)
+}
+
+// fdPort is a port on a descriptor. Which kind of system call a thread makes
+// is decided in this file and nowhere else.
 type fdPort struct {
 	fd   int
 	poll [2]unix.PollFd // the descriptor, and the eventfd that ends all waiting
@@ -47,6 +50,7 @@ type fdPort struct {
 var (
 	_ tunPort = (*fdPort)(nil)
 	_ udpPort = (*fdPort)(nil)
+	_ poller  = (*fdPoller)(nil)
 )
 
 func newPort(fd, stop int) *fdPort {
@@ -57,19 +61,39 @@ func newPort(fd, stop int) *fdPort {
 }
 
 func (p *fdPort) wait(events int16, timeout time.Duration) (ready int16) {
-	ms := -1
-	if timeout > 0 {
-		ms = int(max(timeout/time.Millisecond, 1))
+	p.poll[0].Events = events
+	block(p.poll[:], int(max(timeout/time.Millisecond, 1)))
+	return p.poll[0].Revents
+}
+
+// fdPoller waits for descriptors.
+type fdPoller struct {
+	fds []unix.PollFd // the eventfd that ends all waiting, and the ports
+}
+
+func newPoller(stop int, ports ...int) *fdPoller {
+	p := &fdPoller{fds: []unix.PollFd{{Fd: int32(stop), Events: unix.POLLIN}}}
+	for _, fd := range ports {
+		p.fds = append(p.fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 	}
+	return p
+}
+
+func (p *fdPoller) poll(ready []int16) {
+	block(p.fds, -1)
+	for i := range ready {
+		ready[i] = p.fds[1+i].Revents
+	}
+}
+
+// block waits for descriptors. EINTR is frequent, since the Go runtime preempts
+// by signals. A timeout, in milliseconds, then starts anew, which no caller
+// minds.
+func block(fds []unix.PollFd, timeout int) {
 	for {
-		p.poll[0].Events = events
-		p.poll[0].Revents = 0
-		// EINTR is frequent: the Go runtime preempts by signals. A timeout
-		// then starts anew, which no caller minds.
-		if _, err := unix.Poll(p.poll[:], ms); err == unix.EINTR {
-			continue
+		if _, err := unix.Poll(fds, timeout); err != unix.EINTR {
+			return
 		}
-		return p.poll[0].Revents
 	}
 }
 

@@ -25,12 +25,11 @@ const (
 )
 
 // sender carries packets from one queue of the TUN to the sockets. Its methods
-// come in the order a packet travels. All belongs to one thread.
+// come in the order a packet travels. All belongs to one worker's thread.
 type sender struct {
 	tun      tunPort
 	vnetHdr  bool
 	table    *atomic.Pointer[tunnel.Table]
-	closing  *atomic.Bool
 	counters *counters
 	icmp     *icmpWriter
 	mtu      int           // of the underlay
@@ -45,8 +44,8 @@ type sender struct {
 	slow       fragmenter
 }
 
-func newSender(tun tunPort, vnetHdr bool, table *atomic.Pointer[tunnel.Table], closing *atomic.Bool, mtu int) *sender {
-	s := &sender{tun: tun, vnetHdr: vnetHdr, table: table, closing: closing, counters: new(counters), mtu: min(mtu, maxPacket)}
+func newSender(tun tunPort, vnetHdr bool, table *atomic.Pointer[tunnel.Table], mtu int) *sender {
+	s := &sender{tun: tun, vnetHdr: vnetHdr, table: table, counters: new(counters), mtu: min(mtu, maxPacket)}
 	s.icmp = newICMPWriter(tun, vnetHdr)
 	s.arena = make([]byte, arenaSize)
 	for i := range s.segmenters {
@@ -55,25 +54,17 @@ func newSender(tun tunPort, vnetHdr bool, table *atomic.Pointer[tunnel.Table], c
 	return s
 }
 
-// run carries packets until the backend is closed; an error means that it
-// cannot go on.
-func (s *sender) run(t *thread) error {
-	for !s.closing.Load() {
-		t.busy()
-		n, err := s.read()
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			t.idle()
-			s.tun.wait(unix.POLLIN, 0)
-			continue
-		}
-		if err := s.forward(s.packets[:n]); err != nil {
-			return err
-		}
+// serve carries one batch, if there is something to read. Whether there is
+// more is for the next poll to say: an error means that it cannot go on.
+func (s *sender) serve(ready int16) error {
+	if ready == 0 {
+		return nil
 	}
-	return nil
+	n, err := s.read()
+	if err != nil || n == 0 {
+		return err
+	}
+	return s.forward(s.packets[:n])
 }
 
 // read reads packets until there are no more, or no room for another.

@@ -27,13 +27,13 @@ func (e *Engine) Status() tunnel.Status {
 	for _, p := range table.Peers() {
 		s.Peers = append(s.Peers, e.peerStatus(p))
 	}
-	for _, sender := range e.senders {
-		sender.counters.addDrops(s.Drops, "tx")
-	}
-	for _, r := range e.receivers {
-		r.counters.addDrops(s.Drops, "rx")
-		if n := r.overflow.Load(); n > 0 {
-			s.Drops["rx_socket_full"] += uint64(n)
+	for _, w := range e.workers {
+		w.sender.counters.addDrops(s.Drops, "tx")
+		for _, r := range w.receivers {
+			r.counters.addDrops(s.Drops, "rx")
+			if n := r.overflow.Load(); n > 0 {
+				s.Drops["rx_socket_full"] += uint64(n)
+			}
 		}
 	}
 	return s

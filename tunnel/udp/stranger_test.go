@@ -144,7 +144,7 @@ func TestFlannelPeer(t *testing.T) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if in := &a.senders[0].counters.in; in.packets.Load() <= in.messages.Load() {
+	if in := &a.workers[0].sender.counters.in; in.packets.Load() <= in.messages.Load() {
 		t.Errorf("no superpacket was read: %d packets in %d reads", in.packets.Load(), in.messages.Load())
 	}
 }

@@ -90,10 +90,10 @@ func wantOffloads(t *testing.T, n *node) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for what, c := range map[string]*ioCount{
-		"packets read from the TUN at once":  &n.senders[0].counters.in,
-		"datagrams of a send":                &n.senders[0].counters.out,
-		"datagrams of a receive":             &n.receivers[0].counters.in,
-		"packets written to the TUN at once": &n.receivers[0].deliver.counters.out,
+		"packets read from the TUN at once":  &n.workers[0].sender.counters.in,
+		"datagrams of a send":                &n.workers[0].sender.counters.out,
+		"datagrams of a receive":             &n.workers[0].receivers[0].counters.in,
+		"packets written to the TUN at once": &n.workers[0].receivers[0].deliver.counters.out,
 	} {
 		// Data one way and bare acknowledgements the other.
 		messages, packets := c.messages.Load(), c.packets.Load()
