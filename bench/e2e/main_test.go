@@ -16,7 +16,7 @@ import (
 )
 
 // The binaries that the cases run.
-var weftdPath, benchPath string
+var weftdPath, benchPath, cniPath string
 
 // TestMain takes the binaries from the folder WEFT_BIN, or builds them.
 func TestMain(m *testing.M) {
@@ -54,7 +54,7 @@ func run(m *testing.M) int {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		for name, folder := range map[string]string{"weftd": "daemon", "weft-bench": "bench"} {
+		for name, folder := range map[string]string{"weftd": "daemon", "weft-bench": "bench", "weft-cni": "cni"} {
 			build := exec.Command("go", "build", "-o", filepath.Join(dir, name), "github.com/weftnet/weft/"+folder)
 			build.Stdout, build.Stderr = os.Stderr, os.Stderr
 			if err := build.Run(); err != nil {
@@ -63,6 +63,6 @@ func run(m *testing.M) int {
 			}
 		}
 	}
-	weftdPath, benchPath = filepath.Join(dir, "weftd"), filepath.Join(dir, "weft-bench")
+	weftdPath, benchPath, cniPath = filepath.Join(dir, "weftd"), filepath.Join(dir, "weft-bench"), filepath.Join(dir, "weft-cni")
 	return m.Run()
 }
