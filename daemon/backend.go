@@ -6,6 +6,7 @@ import (
 	"github.com/weftnet/weft/daemon/options"
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/tunnel"
+	"github.com/weftnet/weft/tunnel/fallback"
 	"github.com/weftnet/weft/tunnel/hostgw"
 	"github.com/weftnet/weft/tunnel/udp"
 	"github.com/weftnet/weft/tunnel/udp/classic"
@@ -24,7 +25,7 @@ const (
 func checkBackend(cfg *subnet.Config) error {
 	switch cfg.BackendType {
 	case typeUDP:
-		return udp.CheckSettings(cfg.Backend, cfg.DualStack())
+		return fallback.CheckSettings(cfg.Backend, cfg.DualStack())
 	case typeVXLAN:
 		return vxlan.CheckSettings(cfg.Backend, cfg.DualStack())
 	case typeHostGW:
@@ -54,7 +55,7 @@ func (n *node) newBackend() (tunnel.Backend, error) {
 			Log:       n.log,
 		})
 	}
-	if n.o.UDPEngine == options.UDPEngineClassic {
+	if n.o.UDPEngine == options.UDPEngineClassic { // which has no fallback
 		return classic.New(classic.Config{
 			Underlay:  n.under,
 			Network:   n.network,
@@ -63,24 +64,32 @@ func (n *node) newBackend() (tunnel.Backend, error) {
 			Log:       n.log,
 		})
 	}
-	var disable []udp.Feature
-	for _, name := range n.o.UDPDisable {
-		disable = append(disable, udp.Feature(name))
-	}
-	return udp.New(udp.Config{
+	cfg := udp.Config{
 		Underlay:  n.under,
 		Network:   n.network,
 		Backend:   n.cfg.Backend,
 		Blackhole: n.o.BlackholeRoute,
-		Disable:   disable,
 		Log:       n.log,
-	})
+	}
+	for _, name := range n.o.UDPDisable {
+		cfg.Disable = append(cfg.Disable, udp.Feature(name))
+	}
+	wanted, err := fallback.Wanted(n.cfg.Backend)
+	switch {
+	case err != nil:
+		return nil, err
+	case wanted:
+		return fallback.New(fallback.Config{Config: cfg, NodeID: n.self.Node.ID})
+	}
+	return udp.New(cfg)
 }
 
 // overlayDevices names the devices that a backend's packets pass; none where
 // the underlay carries them as they are.
 func overlayDevices(b tunnel.Backend) []string {
 	switch b := b.(type) {
+	case *fallback.Backend:
+		return b.Devices()
 	case *vxlan.Backend:
 		return b.VTEP().Devices()
 	case *hostgw.Backend:

@@ -12,7 +12,7 @@ import (
 // guardVTEP has the kernel take VXLAN packets from peers only, before the
 // backend's device is there to take any. Other backends need no guard.
 func (n *node) guardVTEP(b tunnel.Backend, view subnet.View) {
-	carrier, ok := b.(*vxlan.Backend)
+	carrier, ok := b.(interface{ VTEP() *vxlan.VTEP })
 	if !ok {
 		return
 	}

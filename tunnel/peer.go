@@ -26,9 +26,9 @@ func Announcement() json.RawMessage { return json.RawMessage(announcement) }
 
 var announcement = `{"weft":` + strconv.Itoa(WireVersion) + `}`
 
-// announced reads a lease's BackendData: zero for a flannel node, which writes
-// none, and for data that is not weft's.
-func announced(data json.RawMessage) Announced {
+// ReadAnnounced reads a lease's BackendData: zero for a flannel node, which
+// writes none, and for data that is not weft's.
+func ReadAnnounced(data json.RawMessage) Announced {
 	if string(data) == announcement {
 		return Announced{Weft: WireVersion} // without parsing, for clusters of many nodes
 	}

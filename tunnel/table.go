@@ -84,7 +84,7 @@ func byPrecedence(leases []subnet.Lease) []subnet.Lease {
 
 // newPeer makes a peer without State of a lease, or says why it cannot.
 func newPeer(self Self, l subnet.Lease) (Peer, error) {
-	says := announced(l.Attrs.BackendData)
+	says := ReadAnnounced(l.Attrs.BackendData)
 	p := Peer{
 		Subnet: l.Subnet,
 		NodeID: l.Attrs.NodeID,

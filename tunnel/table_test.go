@@ -104,7 +104,7 @@ func TestAnnounced(t *testing.T) {
 		`{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`: {},
 		`{"probe":1}`: {}, // nobody but weft knows it
 	} {
-		if got := announced(json.RawMessage(data)); got != want {
+		if got := ReadAnnounced(json.RawMessage(data)); got != want {
 			t.Errorf("%s announces %+v, want %+v", data, got, want)
 		}
 	}

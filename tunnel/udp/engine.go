@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/tunnel"
 	"github.com/weftnet/weft/tunnel/netstate"
@@ -72,6 +74,17 @@ func NewEngine(cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, log: cfg.Log, port: uint16(port), mtu: mtu, caps: caps, failed: make(chan error, 1)}
 	e.table.Store(tunnel.NewTable(tunnel.Self{}, nil, nil))
 	return e, nil
+}
+
+// CheckTUN tells why this host can have no TUN: there is no /dev/net/tun, as in
+// a container that was not given it, or it may not be opened.
+func CheckTUN() error {
+	fd, err := unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return explainTUN("", fmt.Errorf("open %s: %w", tunPath, err))
+	}
+	unix.Close(fd)
+	return nil
 }
 
 // MTU is the device's. A peer that is only reached over IPv6, while this node
