@@ -13,8 +13,12 @@ import (
 	"github.com/weftnet/weft/bench/run"
 )
 
-// list is a flag of names with commas between them.
-type list struct{ names *[]string }
+// list is a flag of names with commas between them; "all" stands for all that
+// there are.
+type list struct {
+	names *[]string
+	all   []string
+}
 
 func (l list) String() string {
 	if l.names == nil {
@@ -25,6 +29,9 @@ func (l list) String() string {
 
 func (l list) Set(text string) error {
 	*l.names = strings.Split(text, ",")
+	if text == "all" {
+		*l.names = l.all
+	}
 	return nil
 }
 
@@ -52,9 +59,9 @@ func runFlags(o *run.Options, quick *bool, stderr io.Writer) *flag.FlagSet {
 	flags := flag.NewFlagSet("weft-bench run", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.BoolVar(quick, "quick", false, "udp against vxlan in less than two minutes; other flags change that")
-	flags.Var(list{&o.Paths}, "paths", "`names` of the paths to measure")
-	flags.Var(list{&o.Profiles}, "profiles", "`names` of underlay profiles: veth as it is, notso a NIC without tunnel-segmentation offload")
-	flags.Var(list{&o.Workloads}, "workloads", "`names` of the workloads")
+	flags.Var(list{&o.Paths, run.PathNames()}, "paths", "`names` of the paths to measure, of "+strings.Join(run.PathNames(), ",")+"; unless given, those whose programs are installed")
+	flags.Var(list{&o.Profiles, run.ProfileNames()}, "profiles", "`names` of underlay profiles, of "+strings.Join(run.ProfileNames(), ",")+", or all")
+	flags.Var(list{&o.Workloads, run.WorkloadNames()}, "workloads", "`names` of the workloads, or all")
 	flags.StringVar(&o.Baseline, "baseline", o.Baseline, "`path` that the others are compared with")
 	flags.IntVar(&o.Rounds, "rounds", o.Rounds, "samples of each figure")
 	flags.DurationVar(&o.Duration, "duration", o.Duration, "length of each sample")
@@ -63,6 +70,7 @@ func runFlags(o *run.Options, quick *bool, stderr io.Writer) *flag.FlagSet {
 	flags.StringVar(&o.IPerf3, "iperf3", o.IPerf3, "`program` to check TCP against if it is there; empty for none")
 	flags.StringVar(&o.JSON, "json", "", "`file` to write the results to; - for stdout")
 	flags.StringVar(&o.Weftd, "weftd", besideThis("weftd"), "the weftd binary")
+	flags.StringVar(&o.Flanneld, "flanneld", o.Flanneld, "flannel's `program`, for the paths flanneld-udp and flanneld-vxlan")
 	return flags
 }
 

@@ -1,14 +1,15 @@
 // Package generator makes the traffic that is measured. A generator is a
 // process of its own in a container's namespace, one that sends and one that
-// receives, and both count within the same window of time:
+// receives, and both count within the same spans of time:
 //
 //	harness                receiver              sender
 //	   │── Spec (argument) ──►│                     │
 //	   │◄───── Ready (port) ──│                     │
 //	   │── Spec (argument, with the port) ─────────►│ connects
 //	   │◄──────────────────────────────── Ready ────│
-//	   │── Window ───────────►│── Window ──────────►│ sends from now on
-//	   │◄───── Count ─────────│◄───── Count ────────│ at the window's end
+//	   │── Step ─────────────►│── Step ────────────►│ sends from now on
+//	   │◄───── Tally ─────────│◄───── Tally ────────│ at the step's end
+//	   │   …                  │                     │ further steps
 //	   │── end of stdin ─────►│── end of stdin ────►│
 //
 // All but the Spec are lines of JSON on stdin and stdout. As a generator ends
@@ -28,18 +29,16 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Kind is a kind of traffic.
 type Kind string
 
 const (
-	TCP  Kind = "tcp"  // bulk over one or several connections
-	UDP  Kind = "udp"  // datagrams as fast as the sender can
-	Echo Kind = "echo" // a datagram, its answer, the next datagram
+	TCP     Kind = "tcp"     // bulk over one or several connections
+	UDP     Kind = "udp"     // datagrams at a rate, or as fast as the sender can
+	Echo    Kind = "echo"    // a datagram, its answer, the next datagram
+	Connect Kind = "connect" // a connection, a byte over it, the next connection
 )
 
 // Spec says what to do.
@@ -47,20 +46,21 @@ type Spec struct {
 	Kind       Kind
 	Receive    bool           // else send
 	Addr       netip.AddrPort // to send to; the receiver chooses a port if it is 0
-	Flows      int            // TCP connections; at least 1
+	Flows      int            // TCP, Connect: connections at the same time; at least 1
 	Size       int            // UDP, Echo: bytes of payload
 	Congestion string         // TCP: algorithm of the sender; "" is the kernel's default
 }
 
 func (s Spec) validate() error {
+	streams := s.Kind == TCP || s.Kind == Connect
 	switch {
-	case s.Kind != TCP && s.Kind != UDP && s.Kind != Echo:
+	case !streams && s.Kind != UDP && s.Kind != Echo:
 		return fmt.Errorf("unknown kind of traffic %q", s.Kind)
 	case !s.Addr.Addr().Is4():
 		return fmt.Errorf("%v is no IPv4 address and port", s.Addr)
-	case s.Kind == TCP && (s.Flows < 1 || s.Flows > maxFlows):
+	case streams && (s.Flows < 1 || s.Flows > maxFlows):
 		return fmt.Errorf("%d flows: from 1 to %d are possible", s.Flows, maxFlows)
-	case s.Kind != TCP && (s.Size < minDatagram || s.Size > maxDatagram):
+	case !streams && (s.Size < minDatagram || s.Size > maxDatagram):
 		return fmt.Errorf("datagrams of %d bytes: from %d to %d are possible", s.Size, minDatagram, maxDatagram)
 	}
 	return nil
@@ -68,61 +68,33 @@ func (s Spec) validate() error {
 
 const (
 	maxFlows    = 1024
-	minDatagram = 8 // Echo numbers its requests
+	minDatagram = 8 // they are numbered
 	maxDatagram = 65507
 )
 
-// Ready says that a generator waits for its Window.
+// Ready says that a generator waits for its first Step.
 type Ready struct {
 	Port uint16 // the receiver's
 }
 
-// Window is when to count: CLOCK_MONOTONIC in nanoseconds, which is the same
-// in all processes of a machine.
-type Window struct {
-	Start, End int64
-}
-
-// Now is the present time of a Window's clock, without a system call.
-func Now() int64 { return epochNanoseconds + int64(time.Since(epoch)) }
-
-// One moment on the clocks of Go and of a Window.
-var epoch, epochNanoseconds = time.Now(), monotonic()
-
-func monotonic() int64 {
-	var t unix.Timespec
-	// It cannot fail: the clock exists and the address is valid.
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
-	return t.Nano()
-}
-
-// SleepUntil waits for a time of a Window's clock.
-func SleepUntil(t int64) { time.Sleep(time.Duration(t - Now())) }
-
-// Count is what happened within the Window, or nearly: on a busy machine a
-// process wakes up late, so that it tells how long it counted.
-type Count struct {
-	Elapsed time.Duration
-	Bytes   uint64 // of payload
-	Packets uint64 // UDP, Echo: datagrams, answered ones for the sender of Echo
-	Lost    uint64 // Echo: requests without an answer
-	HalfRTT Latency
-}
-
-// Latency are half round-trip times of Echo, in nanoseconds.
-type Latency struct {
-	P50, P99, P999, Max int64
-}
-
 // worker is one kind of traffic at one end. open makes it ready, run carries
-// traffic until the process ends, and count returns the Bytes and Packets so
-// far; it is called from another goroutine.
+// traffic until the process ends, and count returns what was carried so far;
+// it is called from another goroutine.
 type worker interface {
 	open() (port uint16, err error)
 	run() error
 	count() Count
 	// finish completes what was counted in the window.
 	finish(c *Count, w Window)
+}
+
+// stepper is a worker whose traffic depends on the step.
+type stepper interface {
+	// begin is called at the start of each step, before anything is counted.
+	begin(Step)
+	// end waits until the step's traffic is over, and returns the datagrams
+	// of the step.
+	end(Step) uint64
 }
 
 // Run is the generator process. It returns when stdin ends or the traffic
@@ -132,7 +104,8 @@ func Run(spec Spec, stdin io.Reader, stdout io.Writer) error {
 		return err
 	}
 	debug.SetGCPercent(-1)
-	// Echo keeps a processor of Go's while it waits in the kernel.
+	// Echo keeps a processor of Go's while it waits in the kernel, and so does
+	// a UDP sender.
 	runtime.GOMAXPROCS(runtime.NumCPU() + 2)
 	w := newWorker(spec)
 	port, err := w.open()
@@ -143,78 +116,74 @@ func Run(spec Spec, stdin io.Reader, stdout io.Writer) error {
 	if err := out.Encode(Ready{Port: port}); err != nil {
 		return err
 	}
-	in := bufio.NewReader(stdin)
-	window, err := readWindow(in)
-	if err != nil {
-		return err
-	}
-
-	ended := make(chan error, 1)
-	go func() { ended <- w.run() }()
-	closed := make(chan struct{})
-	go func() {
-		_, _ = io.Copy(io.Discard, in) // whatever ends it
-		close(closed)
-	}()
-	counted := make(chan Count, 1)
-	go func() { counted <- countWithin(w, window) }()
+	steps, ended := make(chan Step), make(chan error, 1)
+	go func() { ended <- readSteps(stdin, steps) }()
+	tallies, started := make(chan Tally, 1), false
 	for {
 		select {
-		case err := <-ended:
-			if err == nil {
-				err = errors.New("the connection ended early")
+		case s := <-steps:
+			if o, ok := w.(stepper); ok {
+				o.begin(s)
 			}
-			return err
-		case c := <-counted:
+			if !started {
+				started = true
+				go func() { ended <- runOn(w) }()
+			}
+			go func() { tallies <- tally(w, s) }()
+		case t := <-tallies:
 			// Traffic goes on until the other end has counted too.
-			if err := out.Encode(c); err != nil {
+			if err := out.Encode(t); err != nil {
 				return err
 			}
-		case <-closed:
-			return nil
+		case err := <-ended:
+			return err
 		}
 	}
 }
 
-// countWithin sleeps through the window.
-func countWithin(w worker, window Window) Count {
-	SleepUntil(window.Start)
-	start, before := Now(), w.count()
-	SleepUntil(window.End)
-	end, c := Now(), w.count()
-	c.Elapsed = time.Duration(end - start)
-	c.Bytes -= before.Bytes
-	c.Packets -= before.Packets
-	c.Lost -= before.Lost
-	w.finish(&c, Window{start, end})
-	return c
+// runOn runs a worker, which should never end by itself.
+func runOn(w worker) error {
+	if err := w.run(); err != nil {
+		return err
+	}
+	return errors.New("the connection ended early")
 }
 
-func readWindow(in *bufio.Reader) (w Window, err error) {
-	line, err := in.ReadBytes('\n')
-	if err == nil {
-		err = json.Unmarshal(line, &w)
+// readSteps passes on steps until stdin ends, which is no error.
+func readSteps(stdin io.Reader, steps chan<- Step) error {
+	in := bufio.NewReader(stdin)
+	for {
+		line, err := in.ReadBytes('\n')
+		if err != nil {
+			return nil // whatever ends it
+		}
+		var s Step
+		if err := json.Unmarshal(line, &s); err != nil {
+			return fmt.Errorf("read step: %w", err)
+		}
+		steps <- s
 	}
-	if err != nil {
-		return w, fmt.Errorf("read window: %w", err)
-	}
-	if w.Start > w.End {
-		return w, fmt.Errorf("the window ends before it starts: %+v", w)
-	}
-	return w, nil
 }
 
 func newWorker(s Spec) worker {
-	switch {
-	case s.Kind == TCP && s.Receive:
-		return &tcpReceiver{spec: s}
-	case s.Kind == TCP:
+	switch s.Kind {
+	case TCP:
+		if s.Receive {
+			return &tcpReceiver{spec: s}
+		}
 		return &tcpSender{spec: s}
-	case s.Kind == UDP && s.Receive:
-		return &udpReceiver{spec: s}
-	case s.Kind == UDP:
-		return &udpSender{spec: s}
-	case s.Receive:
+	case UDP:
+		if s.Receive {
+			return &udpReceiver{spec: s}
+		}
+		return newUDPSender(s)
+	case Connect:
+		if s.Receive {
+			return &connectServer{spec: s}
+		}
+		return &connectClient{spec: s}
+	}
+	if s.Receive {
 		return &echoServer{spec: s}
 	}
 	return &echoClient{spec: s}

@@ -33,56 +33,118 @@ func (here) Start(cmd *exec.Cmd) error { return cmd.Start() }
 
 var loopback = netip.MustParseAddr("127.0.0.1")
 
-func measurement(t *testing.T, spec Spec) Measurement {
+func self(t *testing.T) []string {
 	t.Helper()
-	self, err := os.Executable()
+	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return []string{program, asGenerator}
+}
+
+func pair(spec Spec) Pair {
 	spec.Addr = netip.AddrPortFrom(loopback, 0)
-	return Measurement{Program: []string{self, asGenerator}, From: here{}, To: here{}, Spec: spec,
-		Warmup: 50 * time.Millisecond, Duration: 500 * time.Millisecond}
+	return Pair{From: here{}, To: here{}, Spec: spec}
+}
+
+func open(t *testing.T, specs ...Spec) *Session {
+	t.Helper()
+	var pairs []Pair
+	for _, spec := range specs {
+		pairs = append(pairs, pair(spec))
+	}
+	s, err := Open(t.Context(), self(t), pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// windowOf is a step with one window, after a little warm-up.
+func windowOf(d time.Duration, rate float64) Step {
+	begin := Now() + int64(50*time.Millisecond)
+	end := begin + int64(d)
+	return Step{Until: end, Rate: rate, Windows: []Window{{begin, end}}}
+}
+
+const window = 300 * time.Millisecond
+
+func step(t *testing.T, s *Session, step Step) []Result {
+	t.Helper()
+	results, err := s.Step(step, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return results
 }
 
 func TestTCP(t *testing.T) {
 	for _, flows := range []int{1, 4} {
-		m := measurement(t, Spec{Kind: TCP, Flows: flows, Congestion: "reno"})
-		seen := false
-		m.During = func(w Window, sender, receiver *os.Process) {
-			seen = w.End-w.Start == m.Duration.Nanoseconds() && sender.Pid != receiver.Pid
-		}
-		r, err := Measure(t.Context(), m)
-		if err != nil {
-			t.Fatal(err)
+		s := open(t, Spec{Kind: TCP, Flows: flows, Congestion: "reno"})
+		if s.Senders()[0].Pid == s.Receivers()[0].Pid {
+			t.Error("one process does both")
 		}
 		// What is received was sent, but for what was under way at the start.
-		if r.Received.Bytes == 0 || r.Sent.Bytes == 0 || r.Sent.Elapsed < m.Duration/2 || r.Received.Elapsed < m.Duration/2 || !seen {
-			t.Errorf("%d flows: %+v, called during it: %v", flows, r, seen)
+		r := step(t, s, windowOf(window, 0))[0]
+		sent, received := r.Sent.Counts[0], r.Received.Counts[0]
+		if received.Bytes == 0 || sent.Bytes == 0 || sent.Elapsed < window/2 || received.Elapsed < window/2 {
+			t.Errorf("%d flows: %+v", flows, r)
 		}
 	}
 }
 
+// Both directions at once, over two windows, and again.
+func TestPairsAndWindows(t *testing.T) {
+	s := open(t, Spec{Kind: TCP, Flows: 1}, Spec{Kind: Echo, Size: 64})
+	for range 2 {
+		at := windowOf(window, 0)
+		at.Until += int64(window)
+		at.Windows = append(at.Windows, Window{at.Windows[0].End, at.Until})
+		for i, r := range step(t, s, at) {
+			for j := range 2 {
+				if r.Sent.Counts[j].Bytes == 0 || r.Received.Counts[j].Bytes == 0 {
+					t.Errorf("pair %d, window %d: %+v", i, j, r)
+				}
+			}
+		}
+	}
+}
+
+// As fast as can be, and then at a rate that any machine bears: of the second
+// step no datagram is lost or taken for one of the first.
 func TestUDP(t *testing.T) {
 	labtest.RequireRoot(t) // for the receiver's large buffer
 	for _, size := range []int{64, 1400} {
-		r, err := Measure(t.Context(), measurement(t, Spec{Kind: UDP, Size: size}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.Received.Packets == 0 || r.Received.Bytes != r.Received.Packets*uint64(size) || r.Sent.Bytes != r.Sent.Packets*uint64(size) {
+		s := open(t, Spec{Kind: UDP, Size: size})
+		r := step(t, s, windowOf(window, 0))[0]
+		sent, received := r.Sent.Counts[0], r.Received.Counts[0]
+		if received.Packets == 0 || received.Bytes != received.Packets*uint64(size) || sent.Bytes != sent.Packets*uint64(size) {
 			t.Errorf("%d bytes: %+v", size, r)
+		}
+		if r.Sent.Datagrams < sent.Packets || r.Received.Datagrams > r.Sent.Datagrams {
+			t.Errorf("%d bytes: of the step %+v", size, r)
+		}
+		// The step is 350 ms long, of a machine on which other tests run.
+		r = step(t, s, windowOf(window, 5000))[0]
+		if r.Sent.Datagrams < 100 || r.Sent.Datagrams > 1751 || r.Received.Datagrams != r.Sent.Datagrams {
+			t.Errorf("%d bytes, 5000 a second: %+v", size, r)
 		}
 	}
 }
 
 func TestEcho(t *testing.T) {
-	r, err := Measure(t.Context(), measurement(t, Spec{Kind: Echo, Size: 64}))
-	if err != nil {
-		t.Fatal(err)
+	sent := step(t, open(t, Spec{Kind: Echo, Size: 64}), windowOf(window, 0))[0].Sent.Counts[0]
+	l := sent.HalfRTT
+	if sent.Packets == 0 || sent.Lost > 0 || l.P50 <= 0 || l.P99 < l.P50 || l.P999 < l.P99 || l.Max < l.P999 {
+		t.Errorf("%+v", sent)
 	}
-	l := r.Sent.HalfRTT
-	if r.Sent.Packets == 0 || r.Sent.Lost > 0 || l.P50 <= 0 || l.P99 < l.P50 || l.P999 < l.P99 || l.Max < l.P999 {
-		t.Errorf("%+v", r.Sent)
+}
+
+func TestConnect(t *testing.T) {
+	r := step(t, open(t, Spec{Kind: Connect, Flows: 4}), windowOf(window, 0))[0]
+	if r.Sent.Counts[0].Packets == 0 || r.Received.Counts[0].Packets == 0 {
+		t.Errorf("%+v", r)
 	}
 }
 
@@ -109,18 +171,26 @@ func TestLatency(t *testing.T) {
 }
 
 func TestErrorsAreTold(t *testing.T) {
-	for want, change := range map[string]func(*Measurement){
-		"tcp_available_congestion_control": func(m *Measurement) { m.Spec.Congestion = "no-such" },
-		"0 flows":                          func(m *Measurement) { m.Spec.Flows = 0 },
-		"unknown kind":                     func(m *Measurement) { m.Spec.Kind = "carrier pigeon" },
-		"is no IPv4 address":               func(m *Measurement) { m.Spec.Addr = netip.MustParseAddrPort("[::1]:0") },
-		"datagrams of 7 bytes":             func(m *Measurement) { m.Spec.Kind, m.Spec.Size = Echo, 7 },
-		"no such file":                     func(m *Measurement) { m.Program = []string{"/nonexistent"} },
-		"ended without an answer":          func(m *Measurement) { m.Program = []string{"/bin/true"} },
+	for want, change := range map[string]func(*Spec, *[]string){
+		"tcp_available_congestion_control": func(s *Spec, _ *[]string) { s.Congestion = "no-such" },
+		"0 flows":                          func(s *Spec, _ *[]string) { s.Flows = 0 },
+		"unknown kind":                     func(s *Spec, _ *[]string) { s.Kind = "carrier pigeon" },
+		"is no IPv4 address":               func(s *Spec, _ *[]string) { s.Addr = netip.MustParseAddrPort("[::1]:0") },
+		"datagrams of 7 bytes":             func(s *Spec, _ *[]string) { s.Kind, s.Size = Echo, 7 },
+		"no such file":                     func(_ *Spec, program *[]string) { *program = []string{"/nonexistent"} },
+		"ended without an answer":          func(_ *Spec, program *[]string) { *program = []string{"/bin/true"} },
 	} {
-		m := measurement(t, Spec{Kind: TCP, Flows: 1})
-		change(&m)
-		if _, err := Measure(t.Context(), m); err == nil || !strings.Contains(err.Error(), want) {
+		p, program := pair(Spec{Kind: TCP, Flows: 1}), self(t)
+		change(&p.Spec, &program)
+		if _, err := Open(t.Context(), program, []Pair{p}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the error is %v, want %q", err, want)
+		}
+	}
+	for want, bad := range map[string]Step{
+		"the windows are out of order":         {Until: 9, Windows: []Window{{5, 4}}},
+		"the step ends before its last window": {Until: 3, Windows: []Window{{2, 4}}},
+	} {
+		if _, err := open(t, Spec{Kind: TCP, Flows: 1}).Step(bad, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error is %v, want %q", err, want)
 		}
 	}
@@ -128,28 +198,30 @@ func TestErrorsAreTold(t *testing.T) {
 
 // A receiver that dies is an error, and none of the processes stays.
 func TestReceiverDies(t *testing.T) {
-	m := measurement(t, Spec{Kind: TCP, Flows: 1})
-	m.Duration = 10 * time.Second
-	m.During = func(_ Window, _, receiver *os.Process) { receiver.Kill() }
+	s := open(t, Spec{Kind: TCP, Flows: 1})
 	began := time.Now()
-	if _, err := Measure(t.Context(), m); err == nil || time.Since(began) > 5*time.Second {
+	_, err := s.Step(windowOf(10*time.Second, 0), func(ctx context.Context) error {
+		s.Receivers()[0].Kill()
+		<-ctx.Done() // the failure is told
+		return ctx.Err()
+	})
+	if err == nil || time.Since(began) > 5*time.Second {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 }
 
 func TestInterruption(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
-	stop := errors.New("Ctrl-C")
-	m := measurement(t, Spec{Kind: TCP, Flows: 1})
-	m.Duration = 10 * time.Second
-	var pids []int
-	m.During = func(_ Window, sender, receiver *os.Process) {
-		pids = append(pids, sender.Pid, receiver.Pid)
-		cancel(stop)
+	s, err := Open(ctx, self(t), []Pair{pair(Spec{Kind: TCP, Flows: 1})})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := Measure(ctx, m); !errors.Is(err, stop) {
+	pids := []int{s.Senders()[0].Pid, s.Receivers()[0].Pid}
+	stop := errors.New("Ctrl-C")
+	if _, err := s.Step(windowOf(10*time.Second, 0), func(context.Context) error { cancel(stop); return nil }); !errors.Is(err, stop) {
 		t.Error("the error is", err)
 	}
+	s.Close()
 	for _, pid := range pids {
 		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil {
 			t.Errorf("process %d is left", pid)
@@ -159,10 +231,9 @@ func TestInterruption(t *testing.T) {
 
 // A generator ends when whoever started it does.
 func TestEndsWithStdin(t *testing.T) {
-	m := measurement(t, Spec{Kind: TCP, Flows: 1})
-	spec := m.Spec
+	spec := pair(Spec{Kind: TCP, Flows: 1}).Spec
 	spec.Receive = true
-	p, err := start(t.Context(), here{}, m.Program, spec)
+	p, err := start(t.Context(), here{}, self(t), spec)
 	if err != nil {
 		t.Fatal(err)
 	}

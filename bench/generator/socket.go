@@ -53,3 +53,13 @@ func bindTo(fd int, addr netip.AddrPort) (uint16, error) {
 	}
 	return uint16(own.Port), nil
 }
+
+// filled is a buffer to send. Memory that was never written to is one page of
+// zeros however large it is, and would always be in the CPU's nearest cache.
+func filled(size int) []byte {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte(i)
+	}
+	return b
+}

@@ -50,7 +50,7 @@ func (s *tcpSender) open() (uint16, error) {
 
 func (s *tcpSender) run() error {
 	return forEach(s.flows, func(i, fd int) error {
-		b := make([]byte, chunk)
+		b := filled(chunk)
 		for {
 			n, err := unix.Write(fd, b)
 			if err != nil && !errors.Is(err, unix.EINTR) {

@@ -55,6 +55,9 @@ func (h *Host) RunEnv(name string, env []string, path string, args ...string) (*
 		return nil, fmt.Errorf("start %s in %s: %w", name, h.Namespace.Name, err)
 	}
 	err = recordProcess(p.pidFile, p.cmd.Process.Pid)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil // it ended at once: Err and the log tell why
+	}
 	go func() {
 		p.err = p.cmd.Wait()
 		os.Remove(p.pidFile)

@@ -46,12 +46,19 @@ type Environment struct {
 	Go     string `json:"go"`               // that weft-bench was built with
 	IPerf3 string `json:"iperf3,omitempty"` // version, where it was used
 
+	Flanneld string   `json:"flanneld,omitempty"` // version, where it was measured
+	Skipped  []string `json:"skipped,omitempty"`  // paths that were left out, and why
+	Syscalls string   `json:"syscalls,omitempty"` // what counted system calls, or why nothing did
+
 	Congestion string             `json:"congestion"` // of the TCP that is measured
 	Rounds     int                `json:"rounds"`     // planned
 	Warmup     float64            `json:"warmup_seconds"`
 	Duration   float64            `json:"duration_seconds"` // of each sample
-	MTU        map[string]int     `json:"mtu"`              // of the containers, by path
+	MTU        map[string]int     `json:"mtu"`              // of the containers, by path, in the first profile
 	Offloads   map[string]Offload `json:"offloads"`         // of the hosts' underlay device, by profile
+
+	ProfileMTU map[string]map[string]int `json:"profile_mtu,omitempty"`    // of the containers, by profile and path
+	LossLimit  float64                   `json:"udp_loss_limit,omitempty"` // part of the datagrams lost at the highest rate of UDP
 }
 
 // Offload tells which features of a device are on, by the kernel's names.

@@ -15,12 +15,19 @@ import (
 	"github.com/weftnet/weft/bench/lab"
 )
 
-// The workload that iperf3 is set against, and in how many rounds at most.
+// The workload that iperf3 is set against, and in how many rounds of the first
+// profile at most.
 const (
 	checkedWorkload = "tcp1"
 	checkedMetric   = "throughput"
 	checkedRounds   = 3
 )
+
+// checkSeconds is how long iperf3 measures, and warms up before: it takes
+// whole seconds only.
+func (o *Options) checkSeconds() (warmup, seconds int) {
+	return 1, max(1, int(o.Duration.Round(time.Second).Seconds()))
+}
 
 // iperfVersion returns the first line of `iperf3 --version`, "" if there is
 // none to use.
@@ -38,9 +45,8 @@ func iperfVersion(ctx context.Context, program string) string {
 
 // iperf measures TCP over one flow with iperf3, in Gbit/s.
 func (r *runner) iperf(ctx context.Context, p *path) (float64, error) {
-	// It takes whole seconds only.
-	seconds := max(1, int(r.o.Duration.Round(time.Second).Seconds()))
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(seconds+10)*time.Second, errors.New("iperf3 did not end in time"))
+	warmup, seconds := r.o.checkSeconds()
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(warmup+seconds+10)*time.Second, errors.New("iperf3 did not end in time"))
 	defer cancel()
 	to := p.to().IPv4.String()
 	server, err := startIPerf(ctx, p.to().Namespace, r.o.IPerf3, "-s", "-1", "-B", to, "--forceflush")
@@ -52,7 +58,7 @@ func (r *runner) iperf(ctx context.Context, p *path) (float64, error) {
 		return 0, err
 	}
 	client, err := startIPerf(ctx, p.from().Namespace, r.o.IPerf3,
-		"-c", to, "-t", strconv.Itoa(seconds), "-O", "1", "-C", r.o.Congestion, "-J")
+		"-c", to, "-t", strconv.Itoa(seconds), "-O", strconv.Itoa(warmup), "-C", r.o.Congestion, "-J")
 	if err != nil {
 		return 0, err
 	}

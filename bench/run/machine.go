@@ -30,8 +30,11 @@ func environment(ctx context.Context, o *Options) (e report.Environment, err err
 		Warmup:     o.Warmup.Seconds(),
 		Duration:   o.Duration.Seconds(),
 		IPerf3:     iperfVersion(ctx, o.IPerf3),
+		Skipped:    o.skipped,
+		LossLimit:  lossLimit,
 		MTU:        make(map[string]int),
 		Offloads:   make(map[string]report.Offload),
+		ProfileMTU: make(map[string]map[string]int),
 	}
 	var uname unix.Utsname
 	var info unix.Sysinfo_t
@@ -53,15 +56,35 @@ func environment(ctx context.Context, o *Options) (e report.Environment, err err
 		return e, err
 	}
 	e.DefaultCongestion = strings.TrimSpace(string(congestion))
-	if o.needsWeftd() {
-		version, err := exec.CommandContext(ctx, o.Weftd, "version").Output()
-		if err != nil {
-			return e, fmt.Errorf("ask %s for its version: %w", o.Weftd, err)
-		}
-		e.Weftd = strings.TrimSpace(string(version))
+	if e.Weftd, err = o.version(ctx, weftd, o.Weftd, "version"); err != nil {
+		return e, err
+	}
+	if e.Flanneld, err = o.version(ctx, flanneld, o.Flanneld, "-version"); err != nil {
+		return e, err
+	}
+	e.Syscalls = callEvent
+	if err := canCountCalls(); err != nil {
+		e.Syscalls = "not counted: " + err.Error()
 	}
 	e.BusyBefore, err = busy(ctx, idleFor)
 	return e, err
+}
+
+// version asks a program that a path needs for its version; "" if none does.
+func (o *Options) version(ctx context.Context, p program, file, arg string) (string, error) {
+	needed := false
+	for _, name := range o.Paths {
+		needed = needed || kindOf(name).needs == p
+	}
+	if !needed {
+		return "", nil
+	}
+	// Flannel's daemon says it on stderr.
+	out, err := exec.CommandContext(ctx, file, arg).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("ask %s for its version: %w", file, err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // parseCPUInfo reads the first CPU of /proc/cpuinfo.
@@ -81,7 +104,7 @@ func parseCPUInfo(text string) (model string, hypervisor bool) {
 
 // busy is the part of all CPU time that is in use, 0 to 1.
 func busy(ctx context.Context, d time.Duration) (float64, error) {
-	before, err := machineTime()
+	before, _, err := machineStat()
 	if err != nil {
 		return 0, err
 	}
@@ -90,7 +113,7 @@ func busy(ctx context.Context, d time.Duration) (float64, error) {
 		return 0, context.Cause(ctx)
 	case <-time.After(d):
 	}
-	after, err := machineTime()
+	after, _, err := machineStat()
 	if err != nil {
 		return 0, err
 	}

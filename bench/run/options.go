@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,9 +17,12 @@ import (
 type Options struct {
 	Name      string   // of the labs: their namespaces and directories start with it
 	Weftd     string   // path of the binary
+	Flanneld  string   // path or name of the binary
 	Generator []string // the program, with arguments, that calls generator.Main
 
-	Paths, Profiles, Workloads []string // see PathNames and so on
+	// See PathNames and so on. Paths may be nil for all whose programs are
+	// there.
+	Paths, Profiles, Workloads []string
 
 	Baseline   string        // path that the others are compared with
 	Rounds     int           // samples of each figure
@@ -27,19 +31,22 @@ type Options struct {
 	Congestion string        // of the TCP that is measured
 	IPerf3     string        // program to check the generator against; "" for none
 	JSON       string        // file for the results, "-" for stdout, "" for none
+
+	skipped []string // paths that were left out, and why
 }
 
-// Defaults are the options of a full run: all there is.
+// Defaults are the options of a full run: all paths whose programs are
+// installed, and of the profiles those that differ most.
 func Defaults() Options {
 	return Options{
 		Name:       "weft-bench",
-		Paths:      PathNames(),
-		Profiles:   ProfileNames(),
+		Flanneld:   "flanneld",
+		Profiles:   []string{"veth", "notso"},
 		Workloads:  WorkloadNames(),
 		Baseline:   "vxlan",
-		Rounds:     7,
-		Warmup:     500 * time.Millisecond,
-		Duration:   2 * time.Second,
+		Rounds:     5,
+		Warmup:     400 * time.Millisecond,
+		Duration:   time.Second,
 		Congestion: "cubic",
 		IPerf3:     "iperf3",
 	}
@@ -50,9 +57,7 @@ func Quick() Options {
 	o := Defaults()
 	o.Paths = []string{"vxlan", "udp"}
 	o.Profiles = []string{"veth"}
-	o.Rounds = 5
-	o.Warmup = 400 * time.Millisecond
-	o.Duration = time.Second
+	o.Workloads = []string{"tcp1", "tcp4", "udp1400", "rtt"}
 	return o
 }
 
@@ -63,16 +68,22 @@ const (
 	maxDuration = 20 * time.Second
 )
 
+// choice is some names of those there are.
+type choice struct {
+	what         string
+	chosen, know []string
+}
+
 // validate says what is wrong with the options themselves.
 func (o *Options) validate() error {
-	for _, list := range []struct {
-		what         string
-		chosen, know []string
-	}{
-		{"path", o.Paths, PathNames()},
+	lists := []choice{
 		{"profile", o.Profiles, ProfileNames()},
 		{"workload", o.Workloads, WorkloadNames()},
-	} {
+	}
+	if o.Paths != nil {
+		lists = append(lists, choice{"path", o.Paths, PathNames()})
+	}
+	for _, list := range lists {
 		if len(list.chosen) == 0 {
 			return fmt.Errorf("no %s is chosen: there are %s", list.what, strings.Join(list.know, ", "))
 		}
@@ -98,20 +109,61 @@ func (o *Options) validate() error {
 	return nil
 }
 
+// choosePaths looks for the programs of the paths. Those that were asked for
+// must be there; in place of none, all whose programs are there are chosen.
+func (o *Options) choosePaths() error {
+	wanted, asked := o.Paths, o.Paths != nil
+	if !asked {
+		wanted = PathNames()
+	}
+	o.Paths, o.skipped = nil, nil
+	for _, name := range wanted {
+		needs := kindOf(name).needs
+		err := o.find(needs)
+		if err != nil && (asked || needs == weftd) {
+			return err
+		}
+		if err != nil {
+			o.skipped = append(o.skipped, fmt.Sprintf("%s: %v", name, err))
+			continue
+		}
+		o.Paths = append(o.Paths, name)
+	}
+	return nil
+}
+
+// find looks for a program that a path needs.
+func (o *Options) find(p program) error {
+	if p == "" {
+		return nil
+	}
+	tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("the udp backends need TUN devices: %w; load the module with `modprobe tun`, or, inside a container, give it the device /dev/net/tun", err)
+	}
+	tun.Close()
+	// It serves etcd to any other daemon.
+	if err := unix.Access(o.Weftd, unix.X_OK); err != nil {
+		return fmt.Errorf("no weftd to run at %s (%w); build it with `make build`, or name it with --weftd", o.Weftd, err)
+	}
+	if p != flanneld {
+		return nil
+	}
+	file, err := exec.LookPath(o.Flanneld)
+	if err != nil {
+		return fmt.Errorf("no flanneld to run (%w); name one with --flanneld, or leave its paths out", err)
+	}
+	o.Flanneld = file
+	return nil
+}
+
 // checkMachine says what is missing before anything is made.
 func (o *Options) checkMachine() error {
 	if os.Geteuid() != 0 {
 		return errors.New("it makes network namespaces, which needs root; run it with sudo")
 	}
-	if o.needsWeftd() {
-		if err := unix.Access(o.Weftd, unix.X_OK); err != nil {
-			return fmt.Errorf("no weftd to run at %s (%w); build it with `make build`, or name it with --weftd", o.Weftd, err)
-		}
-		tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
-		if err != nil {
-			return fmt.Errorf("weft needs TUN devices: %w; load the module with `modprobe tun`, or, inside a container, give it the device /dev/net/tun", err)
-		}
-		tun.Close()
+	if err := o.choosePaths(); err != nil {
+		return err
 	}
 	const available = "/proc/sys/net/ipv4/tcp_available_congestion_control"
 	algorithms, err := os.ReadFile(available)

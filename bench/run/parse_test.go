@@ -2,22 +2,28 @@ package run
 
 import (
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/bench/lab/labtest"
 )
 
 func TestParseStat(t *testing.T) {
-	got, err := parseStat("cpu  100 200 300 4000 50 6 7 800 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n")
+	got, switches, err := parseStat("cpu  100 200 300 4000 50 6 7 800 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\nintr 1 2\nctxt 123456\nbtime 9\n")
 	want := cpuTime{user: 3, system: 3, softirq: 0.13, steal: 8}
-	if err != nil || got != want {
-		t.Errorf("%+v, %v, want %+v", got, err, want)
+	if err != nil || got != want || switches != 123456 {
+		t.Errorf("%+v, %d, %v, want %+v", got, switches, err, want)
 	}
 	if got := want.sub(cpuTime{user: 1, system: 1, softirq: 0.03, steal: 1}); got.busy() < 4.099 || got.busy() > 4.101 || got.steal != 7 {
 		t.Errorf("difference %+v, busy %v", got, got.busy())
 	}
-	for _, bad := range []string{"", "cpu0 1 2 3 4 5 6 7 8", "cpu 1 2 3", "cpu 1 2 3 4 5 6 7 x 0 0"} {
-		if got, err := parseStat(bad); err == nil {
+	for _, bad := range []string{"", "cpu0 1 2 3 4 5 6 7 8\nctxt 1", "cpu 1 2 3\nctxt 1", "cpu 1 2 3 4 5 6 7 x 0 0\nctxt 1",
+		"cpu 1 2 3 4 5 6 7 8 0 0\n", "cpu 1 2 3 4 5 6 7 8 0 0\nctxt x\n"} {
+		if got, _, err := parseStat(bad); err == nil {
 			t.Errorf("%q is read as %+v", bad, got)
 		}
 	}
@@ -37,22 +43,94 @@ func TestParseProcessStat(t *testing.T) {
 
 // The CPU time of this process, and of nobody else, is its own.
 func TestReadings(t *testing.T) {
-	before, err := read(nil, []int{os.Getpid()})
+	m := meter{receivers: []int{os.Getpid()}}
+	before, err := m.read()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for start := time.Now(); time.Since(start) < 100*time.Millisecond; {
 	}
-	after, err := read(nil, []int{os.Getpid()})
+	after, err := m.read()
 	if err != nil {
 		t.Fatal(err)
 	}
 	u := after.since(before)
-	if u.elapsed < 100*time.Millisecond || u.weftd != 0 || after.ownAll <= before.ownAll || u.machine.user <= 0 || u.foreign > u.machine.user {
+	if u.elapsed < 100*time.Millisecond || u.daemons != 0 || u.senders != 0 || u.receivers <= 0 ||
+		after.ownUser <= before.ownUser || u.machine.user <= 0 || u.foreign > u.machine.user || u.switches == 0 {
 		t.Errorf("%+v", u)
 	}
-	if _, err := read([]int{1 << 30}, nil); err == nil {
+	m = meter{daemons: []int{1 << 30}}
+	if _, err := m.read(); err == nil {
 		t.Error("a process that is not there has CPU time")
+	}
+}
+
+func TestStatusNumber(t *testing.T) {
+	const text = "Name:\tVmHWM:\nVmHWM:\t    4711 kB\nnonvoluntary_ctxt_switches:\t2\nvoluntary_ctxt_switches:\t300\n"
+	for key, want := range map[string]uint64{"VmHWM": 4711, "voluntary_ctxt_switches": 300, "nonvoluntary_ctxt_switches": 2} {
+		if got, err := statusNumber(text, key); err != nil || got != want {
+			t.Errorf("%s is %d, %v", key, got, err)
+		}
+	}
+	for key, text := range map[string]string{"VmRSS": text, "Name": text, "x": "x: -1 kB"} {
+		if got, err := statusNumber(text, key); err == nil {
+			t.Errorf("%s is %d", key, got)
+		}
+	}
+}
+
+func TestMemoryAndSwitches(t *testing.T) {
+	labtest.RequireRoot(t)
+	m := meter{daemons: []int{os.Getpid()}}
+	if err := m.resetMemory(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := m.memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 64 << 20
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte(i)
+	}
+	after, err := m.memory()
+	if err != nil || after < before+size/2 || after > before+2*size {
+		t.Errorf("%d bytes more make %d of %d, %v", size, after, before, err)
+	}
+	runtime.KeepAlive(b)
+	if n, err := processSwitches(os.Getpid()); err != nil || n == 0 {
+		t.Errorf("%d context switches, %v", n, err)
+	}
+}
+
+// Each call of each thread counts, also of threads that start later.
+func TestSystemCallsAreCounted(t *testing.T) {
+	labtest.RequireRoot(t)
+	if err := canCountCalls(); err != nil {
+		// The environment of a run says so; there is nothing to test.
+		if _, noEvent := callEventID(); noEvent == nil {
+			t.Fatal(err)
+		}
+		t.Skip("this kernel counts no system calls: ", err)
+	}
+	c, err := openCallCounters([]int{os.Getpid()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	const calls = 10_000
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // a thread of its own
+		for range calls {
+			unix.Getppid()
+		}
+	}()
+	<-done
+	if n, err := c.read(); err != nil || n < calls || n > 2*calls {
+		t.Errorf("%d calls are counted as %d, %v", calls, n, err)
 	}
 }
 

@@ -18,13 +18,13 @@ type progress struct {
 	w        io.Writer
 	terminal bool
 
-	total, done int // samples
-	began       time.Time
-	estimate    time.Duration // of one sample, until some were taken
+	began time.Time
+	total time.Duration // of all parts, as estimated
+	done  time.Duration // of those that are done, as estimated
 }
 
 func newProgress(w io.Writer) *progress {
-	p := &progress{w: w}
+	p := &progress{w: w, began: time.Now()}
 	if f, ok := w.(*os.File); ok {
 		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 		p.terminal = err == nil
@@ -40,10 +40,11 @@ func (p *progress) say(format string, args ...any) {
 	fmt.Fprintf(p.w, format+"\n", args...)
 }
 
-// start begins the count of samples.
-func (p *progress) start(total int, estimate time.Duration) {
-	p.total, p.estimate, p.began = total, estimate, time.Now()
-}
+// start begins a run that takes so long, by estimate.
+func (p *progress) start(total time.Duration) { p.total, p.done, p.began = total, 0, time.Now() }
+
+// took ends a part that takes so long, by estimate.
+func (p *progress) took(d time.Duration) { p.done += d }
 
 // round begins a round.
 func (p *progress) round(profile string, n, of int) {
@@ -52,14 +53,12 @@ func (p *progress) round(profile string, n, of int) {
 	}
 }
 
-// sample begins a sample.
-func (p *progress) sample(profile string, round, of int, workload, path string) {
-	if p.terminal {
-		fmt.Fprintf(p.w, "%s[%d/%d] %s, round %d of %d: %s on %s … %s left", clearLine, p.done+1, p.total, profile, round, of, workload, path, p.left())
+// status says on a terminal what runs.
+func (p *progress) status(format string, args ...any) {
+	if p.terminal && p.total > 0 {
+		fmt.Fprintf(p.w, "%s[%2d %%] %s … %s left", clearLine, 100*p.done/p.total, fmt.Sprintf(format, args...), p.left())
 	}
 }
-
-func (p *progress) sampleDone() { p.done++ }
 
 // end leaves a clean line.
 func (p *progress) end() {
@@ -68,11 +67,16 @@ func (p *progress) end() {
 	}
 }
 
-// left is the time left, from what the samples took so far.
+// trusted is how much of the run, by estimate, must be done before the time
+// that it took says how good the estimate is.
+const trusted = 10 * time.Second
+
+// left is the time left: as estimated, times what the parts so far took of
+// their estimate.
 func (p *progress) left() time.Duration {
-	each := p.estimate
-	if p.done > 0 {
-		each = time.Since(p.began) / time.Duration(p.done)
+	left := float64(p.total - p.done)
+	if p.done > trusted {
+		left *= float64(time.Since(p.began)) / float64(p.done)
 	}
-	return (time.Duration(p.total-p.done) * each).Round(time.Second)
+	return time.Duration(left).Round(time.Second)
 }

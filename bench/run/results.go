@@ -24,6 +24,8 @@ type results struct {
 	disturbed      int // of them: other processes used the CPUs
 	stolen         int // of them: other virtual machines did
 	worstDisturbed float64
+	unborne        []string // samples of UDP that found no highest rate
+	empty          []string // samples in which nothing arrived
 }
 
 func newResults() *results {
@@ -48,6 +50,20 @@ func (r *results) addCheck(path, profile string, round int, value float64) {
 		r.checks[f] = make(map[int]float64)
 	}
 	r.checks[f][round] = value
+}
+
+// addUnborne notes that no rate of UDP had a loss within the limit.
+func (r *results) addUnborne(workload, path, profile string) {
+	r.unborne = append(r.unborne, told(workload, path, profile))
+}
+
+// addEmpty notes a sample in which nothing arrived.
+func (r *results) addEmpty(workload, path, profile string) {
+	r.empty = append(r.empty, told(workload, path, profile))
+}
+
+func told(workload, path, profile string) string {
+	return fmt.Sprintf("%s on %s, %s", workload, path, profile)
 }
 
 // What of all CPU time may go elsewhere before a sample counts as disturbed.
@@ -209,7 +225,7 @@ func (r *results) warnings(d *report.Document) (list []string) {
 		if len(result.Samples) < enoughRounds {
 			few++
 		} else if spread := stats.Spread(result.Samples); spread > tolerableSpread {
-			wide = append(wide, fmt.Sprintf("%s on %s, %s (%.0f %%)", result.Workload, result.Path, result.Profile, 100*spread))
+			wide = append(wide, fmt.Sprintf("%s (%.0f %%)", told(result.Workload, result.Path, result.Profile), 100*spread))
 		}
 	}
 	if few > 0 {
@@ -218,10 +234,20 @@ func (r *results) warnings(d *report.Document) (list []string) {
 	if len(wide) > 0 {
 		warn("the middle half of the samples spans more than %.0f %% of the median: %s", 100*tolerableSpread, strings.Join(wide, "; "))
 	}
+	if len(r.unborne) > 0 {
+		warn("no rate with a loss below %.1f %% was found in %d samples: %s", 100*lossLimit, len(r.unborne), distinct(r.unborne))
+	}
+	if len(r.empty) > 0 {
+		warn("nothing arrived in %d samples, which are left out: %s", len(r.empty), distinct(r.empty))
+	}
 	for _, c := range d.CrossChecks {
 		if diff := c.Generator/c.IPerf3 - 1; max(diff, -diff) > tolerableCheck {
 			warn("%s on %s, %s: the generator says %.1f %s, iperf3 %.1f", c.Workload, c.Path, c.Profile, c.Generator, c.Unit, c.IPerf3)
 		}
 	}
 	return list
+}
+
+func distinct(names []string) string {
+	return strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), "; ")
 }

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/bench/generator"
 	"github.com/weftnet/weft/bench/report"
 )
 
@@ -102,6 +101,11 @@ func TestWarnings(t *testing.T) {
 			r.addUsage(usage{elapsed: time.Millisecond, machine: cpuTime{steal: 1}})
 		},
 		"the generator says 10.0 Gbit/s, iperf3 20.0": func(r *results, _ *report.Document) { r.addCheck("udp", "veth", 0, 20) },
+		"found in 3 samples: udp64 on udp, loss1; udp64 on udp, veth": func(r *results, _ *report.Document) {
+			r.addUnborne("udp64", "udp", "veth")
+			r.addUnborne("udp64", "udp", "loss1")
+			r.addUnborne("udp64", "udp", "veth")
+		},
 		"tcp1 on vxlan, veth (100 %)": func(r *results, _ *report.Document) {
 			for round, v := range []float64{5, 5, 10, 15, 15} {
 				r.add("vxlan", "veth", "tcp1", round, []metric{{"throughput", "Gbit/s", v}})
@@ -114,35 +118,6 @@ func TestWarnings(t *testing.T) {
 		r.fill(&d, "vxlan")
 		if got := fmt.Sprint(d.Warnings); want == "" && len(d.Warnings) > 0 || len(d.Warnings) > 1 || !strings.Contains(got, want) {
 			t.Errorf("warnings %s, want %q", got, want)
-		}
-	}
-}
-
-func TestMetrics(t *testing.T) {
-	r := generator.Result{
-		Sent:     generator.Count{Elapsed: 2 * time.Second, Bytes: 4e9, Packets: 4e6, HalfRTT: generator.Latency{P50: 31_500, P99: 99_000}},
-		Received: generator.Count{Elapsed: 4 * time.Second, Bytes: 2e9, Packets: 2e6},
-	}
-	// Read over half the time in which the bytes were counted.
-	u := usage{elapsed: 2 * time.Second, machine: cpuTime{user: 1, system: 2, softirq: 0.5, steal: 9}, weftd: 1.5, hasWeftd: true}
-	cpu := []metric{{"cpu", "s/GB", 3.5}, {"cpu_user", "s/GB", 1}, {"cpu_system", "s/GB", 2}, {"cpu_softirq", "s/GB", 0.5}, {"cpu_weftd", "s/GB", 1.5}}
-	for name, want := range map[string][]metric{
-		"tcp1":    append([]metric{{"throughput", "Gbit/s", 4}}, cpu...),
-		"tcp4":    append([]metric{{"throughput", "Gbit/s", 4}}, cpu...),
-		"udp1400": append([]metric{{"delivered", "Gbit/s", 4}, {"offered", "Gbit/s", 16}}, cpu...),
-		"udp64":   append([]metric{{"delivered", "kpacket/s", 500}, {"offered", "kpacket/s", 2000}}, cpu...),
-		"rtt":     {{"half_rtt_p50", "us", 31.5}, {"half_rtt_p99", "us", 99}},
-	} {
-		w := workloadOf(name)
-		got, err := w.metrics(r, u)
-		if err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: %+v, %v", name, got, err)
-		}
-		if got[0].name != w.main {
-			t.Errorf("%s is judged by %s", name, w.main)
-		}
-		if got, err := w.metrics(generator.Result{}, u); err == nil {
-			t.Errorf("%s of nothing: %+v", name, got)
 		}
 	}
 }

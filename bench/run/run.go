@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/weftnet/weft/bench/lab"
@@ -16,12 +17,17 @@ import (
 
 // runner is one run, from an empty machine to an empty machine.
 type runner struct {
-	o         Options
-	out       *progress
-	paths     []*path
-	underlays []*underlay // of the paths
-	results   *results
-	document  report.Document
+	o           Options
+	out         *progress
+	paths       []*path // that stand
+	results     *results
+	document    report.Document
+	countsCalls bool
+	guess       map[figure]float64 // latest highest rate of UDP, in datagrams per second
+}
+
+func newRunner(o Options, out io.Writer) *runner {
+	return &runner{o: o, out: newProgress(out), results: newResults(), guess: make(map[figure]float64)}
 }
 
 // Run measures and prints tables, and writes the results as JSON. When ctx
@@ -46,7 +52,10 @@ func Run(ctx context.Context, o Options, stdout, stderr io.Writer) error {
 	if len(removed) > 0 {
 		fmt.Fprintln(out, "removed what an earlier run left")
 	}
-	r := &runner{o: o, out: newProgress(out), results: newResults()}
+	for _, why := range o.skipped {
+		fmt.Fprintln(out, "left out: path", why)
+	}
+	r := newRunner(o, out)
 	runErr := r.run(ctx)
 	r.out.end()
 	closeErr := r.close()
@@ -68,17 +77,22 @@ func (r *runner) run(ctx context.Context) (err error) {
 	if r.document.Environment, err = environment(ctx, &r.o); err != nil {
 		return err
 	}
-	if err := r.build(ctx); err != nil {
-		return err
-	}
-	samples := len(r.o.Profiles) * r.o.Rounds * len(r.o.Workloads) * len(r.paths)
-	r.out.start(samples, r.o.Warmup+r.o.Duration+150*time.Millisecond)
+	r.countsCalls = r.document.Environment.Syscalls == callEvent
+	r.announce()
+	mtu := 0
 	for _, name := range r.o.Profiles {
-		if err := r.setProfile(name); err != nil {
+		in := profileOf(name)
+		if in.mtu != mtu { // daemons take it from the devices when they start
+			mtu = in.mtu
+			if err := r.rebuild(ctx, mtu); err != nil {
+				return err
+			}
+		}
+		if err := r.setProfile(in); err != nil {
 			return err
 		}
 		for round := range r.o.Rounds {
-			if err := r.round(ctx, name, round); err != nil {
+			if err := r.round(ctx, in, round); err != nil {
 				return err
 			}
 		}
@@ -86,14 +100,75 @@ func (r *runner) run(ctx context.Context) (err error) {
 	return nil
 }
 
+// announce says what is to come and how long that takes.
+func (r *runner) announce() {
+	o := &r.o
+	total := time.Duration(0)
+	mtus := make(map[int]bool)
+	for i, name := range o.Profiles {
+		mtus[profileOf(name).mtu] = true
+		for round := range o.Rounds {
+			for _, w := range o.Workloads {
+				total += time.Duration(len(o.Paths)) * r.takes(workloadOf(w), profileOf(name), round, i == 0)
+			}
+		}
+	}
+	total += time.Duration(len(mtus)*len(o.Paths)) * buildTakes
+	r.out.start(total)
+	r.out.say("%s: paths %s; profiles %s; workloads %s; %d rounds", r.out.left(),
+		strings.Join(o.Paths, ", "), strings.Join(o.Profiles, ", "), strings.Join(o.Workloads, ", "), o.Rounds)
+}
+
+// What parts of a run take, to estimate it by.
+const (
+	buildTakes  = 1500 * time.Millisecond
+	openTakes   = 100 * time.Millisecond // generators, until they are connected
+	checkTakes  = 300 * time.Millisecond // iperf3, above what it measures
+	drainTakes  = 30 * time.Millisecond  // of a step of UDP
+	firstTrials = 9
+	laterTrials = 4
+)
+
+// takes estimates a sample.
+func (r *runner) takes(w workload, in profile, round int, firstProfile bool) time.Duration {
+	sample := r.o.Warmup + r.o.Duration
+	d := openTakes + sample
+	if w.search {
+		d += sample + 2*drainTakes
+		trials := laterTrials
+		if round == 0 {
+			trials = firstTrials
+		}
+		if in.lose > 0 {
+			trials, d = 0, openTakes+sample+drainTakes
+		}
+		d += time.Duration(trials) * (trialFor + drainTakes)
+	}
+	if r.checks(w, round, firstProfile) {
+		warmup, seconds := r.o.checkSeconds()
+		d += time.Duration(warmup+seconds)*time.Second + checkTakes
+	}
+	return d
+}
+
+// checks tells whether a sample is set against iperf3.
+func (r *runner) checks(w workload, round int, firstProfile bool) bool {
+	return w.name == checkedWorkload && round < checkedRounds && firstProfile && r.document.Environment.IPerf3 != ""
+}
+
 // buildWithin is for one path.
 const buildWithin = time.Minute
 
-func (r *runner) build(ctx context.Context) error {
+// rebuild builds all paths, on an underlay of an MTU, in place of those that
+// stand.
+func (r *runner) rebuild(ctx context.Context, mtu int) error {
+	if err := r.close(); err != nil {
+		return err
+	}
 	for _, name := range r.o.Paths {
-		r.out.say("building path %s", name)
+		r.out.status("building path %s", name)
 		ctx, cancel := context.WithTimeoutCause(ctx, buildWithin, fmt.Errorf("not done within %v", buildWithin))
-		p, err := buildPath(ctx, &r.o, name)
+		p, err := buildPath(ctx, &r.o, name, mtu)
 		if err != nil && ctx.Err() != nil {
 			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
@@ -104,47 +179,60 @@ func (r *runner) build(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.document.Environment.MTU[name] = p.mtu
-		u, err := newUnderlay(p.cluster)
-		if err != nil {
-			return err
+		r.out.took(buildTakes)
+		// What a kernel lacks should not show after a quarter of an hour.
+		for _, profile := range r.o.Profiles {
+			if _, err := p.underlay.set(profileOf(profile)); err != nil {
+				return fmt.Errorf("set underlay profile %s: %w", profile, err)
+			}
 		}
-		r.underlays = append(r.underlays, u)
 	}
 	return nil
 }
 
-func (r *runner) setProfile(name string) error {
-	for _, u := range r.underlays {
-		now, err := u.set(profileOf(name))
+func (r *runner) setProfile(in profile) error {
+	e := &r.document.Environment
+	mtu := make(map[string]int)
+	for _, p := range r.paths {
+		now, err := p.underlay.set(in)
 		if err != nil {
-			return fmt.Errorf("set underlay profile %s: %w", name, err)
+			return fmt.Errorf("set underlay profile %s: %w", in.name, err)
 		}
-		r.document.Environment.Offloads[name] = now
+		e.Offloads[in.name] = now
+		mtu[p.name] = p.mtu
 	}
+	if len(e.ProfileMTU) == 0 {
+		e.MTU = mtu
+	}
+	e.ProfileMTU[in.name] = mtu
 	return nil
 }
 
 // round takes one sample of each workload on each path. The samples that are
 // compared follow each other; who comes first changes from round to round.
-func (r *runner) round(ctx context.Context, profile string, round int) error {
-	r.out.round(profile, round+1, r.o.Rounds)
+func (r *runner) round(ctx context.Context, in profile, round int) error {
+	r.out.round(in.name, round+1, r.o.Rounds)
 	for _, name := range r.o.Workloads {
+		w := workloadOf(name)
 		for i := range r.paths {
 			p := r.paths[(i+round)%len(r.paths)]
-			r.out.sample(profile, round+1, r.o.Rounds, name, p.name)
-			metrics, used, err := r.sample(ctx, p, workloadOf(name))
-			err = errors.Join(err, p.check())
+			r.out.status("%s, round %d of %d: %s on %s", in.name, round+1, r.o.Rounds, name, p.name)
+			metrics, used, err := r.sample(ctx, p, w, in)
 			if ctx.Err() != nil {
 				return context.Cause(ctx) // whatever failed then, failed for that
 			}
-			if err != nil {
+			if ended := p.check(); ended != nil {
+				return errors.Join(err, ended)
+			}
+			if errors.Is(err, errNothing) {
+				r.results.addEmpty(name, p.name, in.name)
+			} else if err != nil {
 				return err
 			}
-			r.results.add(p.name, profile, name, round, metrics)
+			r.results.add(p.name, in.name, name, round, metrics)
 			r.results.addUsage(used)
-			r.out.sampleDone()
-			if name == checkedWorkload && round < checkedRounds && r.document.Environment.IPerf3 != "" {
+			first := in.name == r.o.Profiles[0]
+			if r.checks(w, round, first) {
 				value, err := r.iperf(ctx, p)
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
@@ -152,8 +240,9 @@ func (r *runner) round(ctx context.Context, profile string, round int) error {
 				if err != nil {
 					return fmt.Errorf("check with iperf3 on path %s: %w", p.name, err)
 				}
-				r.results.addCheck(p.name, profile, round, value)
+				r.results.addCheck(p.name, in.name, round, value)
 			}
+			r.out.took(r.takes(w, in, round, first))
 		}
 	}
 	return nil
@@ -163,11 +252,12 @@ func (r *runner) round(ctx context.Context, profile string, round int) error {
 func (r *runner) close() error {
 	var errs []error
 	for _, p := range r.paths {
-		broken := p.check() != nil
-		if broken {
-			r.out.say("the logs of path %s are in %s", p.name, p.cluster.Dir)
+		logs, err := p.close()
+		if logs != "" {
+			r.out.say("the logs of path %s are in %s", p.name, logs)
 		}
-		errs = append(errs, p.cluster.Close(broken))
+		errs = append(errs, err)
 	}
+	r.paths = nil
 	return errors.Join(errs...)
 }

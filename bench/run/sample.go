@@ -10,39 +10,23 @@ import (
 	"github.com/weftnet/weft/bench/generator"
 )
 
+// sampler takes one sample of a workload on a path.
+type sampler struct {
+	r       *runner
+	path    *path
+	work    workload
+	profile profile
+	session *generator.Session
+	meter   meter
+}
+
 // sample measures one workload on one path once.
-func (r *runner) sample(ctx context.Context, p *path, w workload) ([]metric, usage, error) {
-	spec := w.spec
-	spec.Addr = netip.AddrPortFrom(p.to().IPv4, 0)
-	if spec.Kind == generator.TCP {
-		spec.Congestion = r.o.Congestion
-	}
-	var weftds []int
-	for _, d := range p.weftds {
-		weftds = append(weftds, d.PID())
-	}
-	others := []int{os.Getpid()} // of the run
-	for _, q := range r.paths {
-		for _, d := range q.weftds {
-			if q != p {
-				others = append(others, d.PID())
-			}
-		}
-	}
-	var used usage
-	var readErr error
-	result, err := generator.Measure(ctx, generator.Measurement{
-		Program: r.o.Generator, From: p.from(), To: p.to(), Spec: spec, Warmup: r.o.Warmup, Duration: r.o.Duration,
-		During: func(window generator.Window, sender, receiver *os.Process) {
-			used, readErr = readWindow(ctx, window, weftds, append(others, sender.Pid, receiver.Pid))
-		},
-	})
-	if err == nil {
-		err = readErr
-	}
-	var metrics []metric
-	if err == nil {
-		metrics, err = w.metrics(result, used)
+func (r *runner) sample(ctx context.Context, p *path, w workload, in profile) (metrics []metric, used usage, err error) {
+	s := &sampler{r: r, path: p, work: w, profile: in}
+	if s.session, err = generator.Open(ctx, r.o.Generator, s.pairs()); err == nil {
+		defer s.session.Close()
+		s.meter = s.newMeter()
+		metrics, used, err = s.run(ctx)
 	}
 	if err != nil {
 		return nil, used, fmt.Errorf("%s on path %s: %w", w.name, p.name, err)
@@ -50,33 +34,218 @@ func (r *runner) sample(ctx context.Context, p *path, w workload) ([]metric, usa
 	return metrics, used, nil
 }
 
-// readWindow takes the readings at both ends of the window.
-func readWindow(ctx context.Context, w generator.Window, weftds, own []int) (usage, error) {
-	if err := sleepUntil(ctx, w.Start); err != nil {
-		return usage{}, err
+func (s *sampler) pairs() (list []generator.Pair) {
+	for _, f := range s.work.flows {
+		from, to := s.path.from(), s.path.to()
+		if f.reverse {
+			from, to = to, from
+		}
+		spec := f.spec
+		spec.Addr = netip.AddrPortFrom(to.IPv4, 0)
+		if spec.Kind == generator.TCP {
+			spec.Congestion = s.r.o.Congestion
+		}
+		list = append(list, generator.Pair{From: from, To: to, Spec: spec})
 	}
-	before, err := read(weftds, own)
-	if err != nil {
-		return usage{}, err
-	}
-	if err := sleepUntil(ctx, w.End); err != nil {
-		return usage{}, err
-	}
-	after, err := read(weftds, own)
-	if err != nil {
-		return usage{}, err
-	}
-	u := after.since(before)
-	u.hasWeftd = len(weftds) > 0
-	return u, nil
+	return list
 }
 
-// sleepUntil waits for a time of a Window's clock.
-func sleepUntil(ctx context.Context, t int64) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(time.Duration(t - generator.Now())):
-		return nil
+func (s *sampler) newMeter() meter {
+	m := meter{others: []int{os.Getpid()}}
+	for _, p := range s.r.paths {
+		for _, d := range p.daemons {
+			if p == s.path {
+				m.daemons = append(m.daemons, d.PID())
+			} else {
+				m.others = append(m.others, d.PID())
+			}
+		}
+		for _, h := range p.helpers {
+			m.others = append(m.others, h.PID())
+		}
 	}
+	for _, q := range s.session.Senders() {
+		m.senders = append(m.senders, q.Pid)
+	}
+	for _, q := range s.session.Receivers() {
+		m.receivers = append(m.receivers, q.Pid)
+	}
+	return m
+}
+
+func (s *sampler) run(ctx context.Context) ([]metric, usage, error) {
+	if err := s.meter.resetMemory(); err != nil {
+		return nil, usage{}, err
+	}
+	if s.work.search {
+		return s.searched(ctx)
+	}
+	o, err := s.observe(0)
+	if err != nil {
+		return nil, usage{}, err
+	}
+	metrics, err := s.work.figures(o.counted)
+	if err != nil {
+		return nil, usage{}, err
+	}
+	costs, err := s.costs(o)
+	return append(metrics, costs...), o.used, err
+}
+
+// observation is what a step with traffic at an even rate shows: calls are
+// counted during the warm-up, since counting them takes time.
+type observation struct {
+	results          []generator.Result
+	warming, counted []ends
+	calls            calls
+	used             usage
+}
+
+// Parts of the warm-up in which calls are counted: not at once, and not up to
+// its end, since the kernel takes a while to forget that it counted.
+const (
+	callsFrom = 0.4
+	callsTo   = 0.9
+
+	leastCalls = 20 * time.Millisecond
+)
+
+// observe has traffic flow for a warm-up and the window that counts.
+func (s *sampler) observe(rate float64) (o observation, err error) {
+	now, warmup := generator.Now(), float64(s.r.o.Warmup)
+	begin := now + int64(warmup)
+	warming := generator.Window{Start: now + int64(callsFrom*warmup), End: now + int64(callsTo*warmup)}
+	counted := generator.Window{Start: begin, End: begin + s.r.o.Duration.Nanoseconds()}
+	step := generator.Step{Rate: rate, Until: counted.End, Windows: []generator.Window{warming, counted}}
+	o.results, err = s.session.Step(step, func(ctx context.Context) (err error) {
+		if s.r.countsCalls {
+			o.calls, err = s.meter.calls(ctx, warming)
+		}
+		if err == nil {
+			o.used, err = s.meter.window(ctx, counted)
+		}
+		return err
+	})
+	if err != nil {
+		return o, err
+	}
+	for _, r := range o.results {
+		o.warming = append(o.warming, ends{r.Sent.Counts[0], r.Received.Counts[0]})
+		o.counted = append(o.counted, ends{r.Sent.Counts[1], r.Received.Counts[1]})
+	}
+	return o, nil
+}
+
+func (s *sampler) costs(o observation) ([]metric, error) {
+	list := s.work.unit.costs(o.counted, o.used)
+	// With hardly a warm-up, or where nothing arrived in it, there is no count.
+	if o.calls.elapsed >= leastCalls && s.work.unit.rate(o.warming) > 0 {
+		list = append(list, s.work.unit.callCosts(o.warming, o.calls, o.used.hasDaemons)...)
+	}
+	if o.used.hasDaemons {
+		memory, err := s.meter.memory()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, metric{"memory_daemons", "MiB", float64(memory) / (1 << 20)})
+	}
+	return list, nil
+}
+
+// The search for the highest rate of UDP.
+const (
+	lossLimit     = 0.001
+	trialFor      = 200 * time.Millisecond
+	confirmTrials = 4
+	confirmLess   = 0.96 // of the rate, after each trial that failed
+	overload      = 2    // times the highest rate
+)
+
+// searched finds the highest rate, confirms it over a whole sample, and
+// overloads the path.
+func (s *sampler) searched(ctx context.Context) (metrics []metric, used usage, err error) {
+	size := s.work.flows[0].spec.Size
+	key := figure{path: s.path.name, profile: s.profile.name, workload: s.work.name}
+	rate, found, err := s.highest(ctx, key)
+	if err != nil {
+		return nil, used, err
+	}
+	var o observation
+	for range confirmTrials {
+		if !found {
+			break
+		}
+		if o, err = s.observe(rate); err != nil {
+			return nil, used, err
+		}
+		if confirmed := lossOf(o.results[0]) <= lossLimit; confirmed {
+			metrics = append(metrics, udpFigure("throughput", size, packets(o.counted[0].received)))
+			s.r.guess[key] = rate
+			break
+		}
+		rate *= confirmLess
+	}
+	if len(metrics) == 0 {
+		s.r.results.addUnborne(s.work.name, s.path.name, s.profile.name)
+		rate = 0 // overload by all that the sender can
+	}
+	over, err := s.observe(overload * rate)
+	if err != nil {
+		return nil, used, err
+	}
+	if over.counted[0].received.Packets == 0 {
+		return nil, used, errNothing
+	}
+	if len(metrics) == 0 {
+		o = over
+	}
+	metrics = append(metrics,
+		udpFigure("delivered", size, packets(over.counted[0].received)),
+		udpFigure("offered", size, packets(over.counted[0].sent)))
+	costs, err := s.costs(o)
+	return append(metrics, costs...), o.used, err
+}
+
+// highest finds the highest rate with short trials. The first guess is what
+// arrives when the sender does what it can, later ones are what was found
+// before.
+func (s *sampler) highest(ctx context.Context, key figure) (rate float64, found bool, err error) {
+	if s.profile.lose > 0 {
+		return 0, false, nil // there is none
+	}
+	guess := s.r.guess[key]
+	if guess == 0 {
+		r, err := s.try(0)
+		if err != nil {
+			return 0, false, err
+		}
+		if guess = float64(r.Received.Datagrams) / trialFor.Seconds(); guess == 0 {
+			return 0, false, errNothing
+		}
+	}
+	return search(guess, lossLimit, func(rate float64) (trial, error) {
+		if ctx.Err() != nil {
+			return trial{}, context.Cause(ctx)
+		}
+		r, err := s.try(rate)
+		return trial{sent: float64(r.Sent.Datagrams) / trialFor.Seconds(), loss: lossOf(r)}, err
+	})
+}
+
+// try sends for a short time.
+func (s *sampler) try(rate float64) (generator.Result, error) {
+	results, err := s.session.Step(generator.Step{Rate: rate, Until: generator.Now() + trialFor.Nanoseconds()}, nil)
+	if err != nil {
+		return generator.Result{}, err
+	}
+	return results[0], nil
+}
+
+// lossOf is the part of a step's datagrams that did not arrive. If none was
+// sent, all are lost.
+func lossOf(r generator.Result) float64 {
+	if r.Sent.Datagrams == 0 {
+		return 1
+	}
+	return 1 - float64(r.Received.Datagrams)/float64(r.Sent.Datagrams)
 }

@@ -2,30 +2,63 @@ package run
 
 import (
 	"errors"
+	"time"
 
 	"github.com/weftnet/weft/bench/generator"
 )
 
 // A workload is one kind of traffic, and what is learned from it.
 type workload struct {
-	name    string
-	spec    generator.Spec
-	main    string // the metric to judge a path by
-	metrics func(generator.Result, usage) ([]metric, error)
+	name   string
+	flows  []flow
+	search bool   // for the highest rate without loss; one flow of UDP
+	main   string // the metric to judge a path by
+	unit   unit   // of work
+	// figures are what the traffic itself tells.
+	figures func([]ends) ([]metric, error)
 }
+
+// flow is what one pair of generators does.
+type flow struct {
+	spec    generator.Spec
+	reverse bool // from the second host's container to the first's
+}
+
+// ends is what both ends of a flow counted in one window.
+type ends struct{ sent, received generator.Count }
 
 type metric struct {
 	name, unit string
 	value      float64
 }
 
-var workloads = []workload{
-	{name: "tcp1", spec: generator.Spec{Kind: generator.TCP, Flows: 1}, main: "throughput", metrics: tcpMetrics},
-	{name: "tcp4", spec: generator.Spec{Kind: generator.TCP, Flows: 4}, main: "throughput", metrics: tcpMetrics},
-	// 1400 bytes fit all paths' MTUs.
-	{name: "udp1400", spec: generator.Spec{Kind: generator.UDP, Size: 1400}, main: "delivered", metrics: udpBits},
-	{name: "udp64", spec: generator.Spec{Kind: generator.UDP, Size: 64}, main: "delivered", metrics: udpPackets},
-	{name: "rtt", spec: generator.Spec{Kind: generator.Echo, Size: 64}, main: "half_rtt_p50", metrics: echoMetrics},
+const (
+	gbitPerSecond   = "Gbit/s"
+	thousandPackets = "kpacket/s"
+	connectClients  = 16
+	requestBytes    = 64
+	largestDatagram = 1400 // fits the MTU of all paths
+)
+
+var (
+	bulk    = flow{spec: generator.Spec{Kind: generator.TCP, Flows: 1}}
+	back    = flow{spec: bulk.spec, reverse: true}
+	request = flow{spec: generator.Spec{Kind: generator.Echo, Size: requestBytes}}
+
+	workloads = []workload{
+		{name: "tcp1", flows: []flow{bulk}, main: "throughput", unit: payload, figures: tcpFigures},
+		{name: "tcp4", flows: []flow{{spec: generator.Spec{Kind: generator.TCP, Flows: 4}}}, main: "throughput", unit: payload, figures: tcpFigures},
+		{name: "tcpboth", flows: []flow{bulk, back}, main: "throughput", unit: payload, figures: bothFigures},
+		{name: "udp1400", flows: udpFlow(largestDatagram), search: true, main: "throughput", unit: payload},
+		{name: "udp64", flows: udpFlow(64), search: true, main: "throughput", unit: payload},
+		{name: "rtt", flows: []flow{request}, main: "half_rtt_p50", unit: requests, figures: echoFigures},
+		{name: "rttload", flows: []flow{request, bulk}, main: "half_rtt_p50", unit: bulkPayload, figures: loadFigures},
+		{name: "connect", flows: []flow{{spec: generator.Spec{Kind: generator.Connect, Flows: connectClients}}}, main: "connections", unit: connections, figures: connectFigures},
+	}
+)
+
+func udpFlow(size int) []flow {
+	return []flow{{spec: generator.Spec{Kind: generator.UDP, Size: size}}}
 }
 
 // WorkloadNames lists the workloads.
@@ -45,63 +78,65 @@ func workloadOf(name string) (found workload) {
 	return found
 }
 
-const gbitPerSecond = "Gbit/s"
-
 var errNothing = errors.New("nothing arrived")
 
-func tcpMetrics(r generator.Result, u usage) ([]metric, error) {
-	if r.Received.Bytes == 0 {
+func tcpFigures(e []ends) ([]metric, error) {
+	if e[0].received.Bytes == 0 {
 		return nil, errNothing
 	}
-	return append([]metric{{"throughput", gbitPerSecond, gigabits(r.Received)}}, cpuMetrics(r, u)...), nil
+	return []metric{{"throughput", gbitPerSecond, gigabits(e[0].received)}}, nil
 }
 
-func udpBits(r generator.Result, u usage) ([]metric, error) {
-	if r.Received.Bytes == 0 {
+func bothFigures(e []ends) ([]metric, error) {
+	forth, back := gigabits(e[0].received), gigabits(e[1].received)
+	if forth == 0 || back == 0 {
 		return nil, errNothing
 	}
-	return append([]metric{
-		{"delivered", gbitPerSecond, gigabits(r.Received)},
-		{"offered", gbitPerSecond, gigabits(r.Sent)},
-	}, cpuMetrics(r, u)...), nil
+	return []metric{
+		{"throughput", gbitPerSecond, forth + back},
+		{"throughput_forth", gbitPerSecond, forth},
+		{"throughput_back", gbitPerSecond, back},
+	}, nil
 }
 
-func udpPackets(r generator.Result, u usage) ([]metric, error) {
-	if r.Received.Packets == 0 {
+// udpFigure is a rate as the workload tells it: bits of large datagrams, and
+// the number of small ones.
+func udpFigure(name string, size int, perSecond float64) metric {
+	if size == largestDatagram {
+		return metric{name, gbitPerSecond, perSecond * float64(size) * 8 / 1e9}
+	}
+	return metric{name, thousandPackets, perSecond / 1e3}
+}
+
+func echoFigures(e []ends) ([]metric, error) {
+	l := e[0].sent.HalfRTT
+	if l.P50 == 0 {
 		return nil, errNothing
 	}
-	thousands := func(c generator.Count) float64 { return float64(c.Packets) / c.Elapsed.Seconds() / 1e3 }
-	return append([]metric{
-		{"delivered", "kpacket/s", thousands(r.Received)},
-		{"offered", "kpacket/s", thousands(r.Sent)},
-	}, cpuMetrics(r, u)...), nil
+	microseconds := func(ns int64) float64 { return float64(ns) / float64(time.Microsecond) }
+	return []metric{
+		{"half_rtt_p50", "us", microseconds(l.P50)},
+		{"half_rtt_p99", "us", microseconds(l.P99)},
+		{"half_rtt_p999", "us", microseconds(l.P999)},
+	}, nil
+}
+
+func loadFigures(e []ends) ([]metric, error) {
+	latency, err := echoFigures(e)
+	if err == nil && e[1].received.Bytes == 0 {
+		err = errNothing
+	}
+	return append(latency, metric{"bulk", gbitPerSecond, gigabits(e[1].received)}), err
+}
+
+func connectFigures(e []ends) ([]metric, error) {
+	if e[0].sent.Packets == 0 {
+		return nil, errNothing
+	}
+	return []metric{{"connections", "1/s", packets(e[0].sent)}}, nil
 }
 
 func gigabits(c generator.Count) float64 { return float64(c.Bytes) * 8 / c.Elapsed.Seconds() / 1e9 }
 
-// cpuMetrics are CPU seconds for each gigabyte (10⁹ bytes) of payload that
-// arrived in the same time.
-func cpuMetrics(r generator.Result, u usage) []metric {
-	gigabytes := float64(r.Received.Bytes) / 1e9 * u.elapsed.Seconds() / r.Received.Elapsed.Seconds()
-	list := []metric{
-		{"cpu", "s/GB", u.machine.busy() / gigabytes},
-		{"cpu_user", "s/GB", u.machine.user / gigabytes},
-		{"cpu_system", "s/GB", u.machine.system / gigabytes},
-		{"cpu_softirq", "s/GB", u.machine.softirq / gigabytes},
-	}
-	if u.hasWeftd {
-		list = append(list, metric{"cpu_weftd", "s/GB", u.weftd / gigabytes})
-	}
-	return list
-}
-
-func echoMetrics(r generator.Result, _ usage) ([]metric, error) {
-	l := r.Sent.HalfRTT
-	if l.P50 == 0 {
-		return nil, errNothing
-	}
-	return []metric{
-		{"half_rtt_p50", "us", float64(l.P50) / 1e3},
-		{"half_rtt_p99", "us", float64(l.P99) / 1e3},
-	}, nil
-}
+// packets per second.
+func packets(c generator.Count) float64 { return float64(c.Packets) / c.Elapsed.Seconds() }

@@ -1,0 +1,97 @@
+package generator
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Step is a span of time with traffic of one kind. Only UDP minds the step's
+// number, end and rate; other traffic starts with the first step and goes on
+// through all further ones.
+type Step struct {
+	Number uint32  // from 1; tells the datagrams of one step from the next one's
+	Until  int64   // UDP: end of sending
+	Rate   float64 // UDP: datagrams per second; 0 is as many as the sender can
+
+	// Windows are when to count, in order and none beyond Until.
+	Windows []Window
+}
+
+// Window is when to count: CLOCK_MONOTONIC in nanoseconds, which is the same
+// in all processes of a machine.
+type Window struct {
+	Start, End int64
+}
+
+func (s Step) validate() error {
+	at := int64(0)
+	for _, w := range s.Windows {
+		if w.Start < at || w.End < w.Start {
+			return fmt.Errorf("the windows are out of order: %+v", s.Windows)
+		}
+		at = w.End
+	}
+	if s.Until < at {
+		return fmt.Errorf("the step ends before its last window: %+v", s)
+	}
+	return nil
+}
+
+// Tally is what one end counted in a Step.
+type Tally struct {
+	Counts    []Count // one for each window
+	Datagrams uint64  // UDP: of the whole step, however late they arrived
+}
+
+// Count is what happened within the Window, or nearly: on a busy machine a
+// process wakes up late, so that it tells how long it counted.
+type Count struct {
+	Elapsed time.Duration
+	Bytes   uint64 // of payload
+	Packets uint64 // UDP, Echo: datagrams, answered ones for the sender of Echo; Connect: connections
+	Lost    uint64 // Echo: requests without an answer
+	HalfRTT Latency
+}
+
+// Latency are half round-trip times of Echo, in nanoseconds.
+type Latency struct {
+	P50, P99, P999, Max int64
+}
+
+// tally sleeps through the step.
+func tally(w worker, s Step) (t Tally) {
+	for _, window := range s.Windows {
+		SleepUntil(window.Start)
+		start, before := Now(), w.count()
+		SleepUntil(window.End)
+		end, c := Now(), w.count()
+		c.Elapsed = time.Duration(end - start)
+		c.Bytes -= before.Bytes
+		c.Packets -= before.Packets
+		c.Lost -= before.Lost
+		w.finish(&c, Window{start, end})
+		t.Counts = append(t.Counts, c)
+	}
+	if o, ok := w.(stepper); ok {
+		t.Datagrams = o.end(s)
+	}
+	return t
+}
+
+// Now is the present time of a Window's clock, without a system call.
+func Now() int64 { return epochNanoseconds + int64(time.Since(epoch)) }
+
+// One moment on the clocks of Go and of a Window.
+var epoch, epochNanoseconds = time.Now(), monotonic()
+
+func monotonic() int64 {
+	var t unix.Timespec
+	// It cannot fail: the clock exists and the address is valid.
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
+	return t.Nano()
+}
+
+// SleepUntil waits for a time of a Window's clock.
+func SleepUntil(t int64) { time.Sleep(time.Duration(t - Now())) }

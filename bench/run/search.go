@@ -1,0 +1,65 @@
+package run
+
+import "math"
+
+// The search for the highest rate ends when it is known this closely, as a
+// ratio, or after so many trials.
+const (
+	searchPrecision = 1.04
+	searchStride    = 1.08 // of the first steps away from the guess
+	searchNear      = 1.2  // from what is known: worth a second trial
+	searchTrials    = 14
+)
+
+// trial is what came of sending at some rate for a short time.
+type trial struct {
+	sent float64 // rate that the sender reached, which may be less than it was asked for
+	loss float64 // 0 to 1
+}
+
+// tooSlow is the part of the rate asked for below which the sender, and not
+// the path, is at its end.
+const tooSlow = 0.97
+
+// search finds the highest rate with a loss of at most limit, from a guess. It
+// widens its steps until it has a rate that is borne and one that is not, and
+// halves what lies between. A trial with too much loss is repeated unless it
+// was a long step away, for one hiccup of the machine would hold down the whole
+// search. ok is false if none of the rates was borne.
+func search(guess, limit float64, try func(rate float64) (trial, error)) (rate float64, ok bool, err error) {
+	low, high, stride := 0.0, math.Inf(1), searchStride
+	next, repeated := guess, false
+	for range searchTrials {
+		t, err := try(next)
+		if err != nil {
+			return 0, false, err
+		}
+		near := low == 0 && stride <= searchNear || next <= low*searchNear
+		if t.loss > limit && near && !repeated {
+			repeated = true
+			continue
+		}
+		repeated = false
+		switch {
+		case t.loss > limit:
+			high = next
+		case t.sent < tooSlow*next:
+			return t.sent, true, nil
+		default:
+			low = next
+		}
+		switch {
+		case low == 0:
+			next = high / stride
+			stride *= stride
+		case math.IsInf(high, 1):
+			next = low * stride
+			stride *= stride
+		case high/low <= searchPrecision:
+			return low, true, nil
+		default:
+			next = math.Sqrt(low * high)
+		}
+	}
+	return low, low > 0, nil
+}
