@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"strings"
 
-	"github.com/weftnet/weft/bench/report"
 	"github.com/weftnet/weft/bench/run"
 )
 
@@ -72,35 +69,4 @@ func runFlags(o *run.Options, quick *bool, stderr io.Writer) *flag.FlagSet {
 	flags.StringVar(&o.Weftd, "weftd", besideThis("weftd"), "the weftd binary")
 	flags.StringVar(&o.Flanneld, "flanneld", o.Flanneld, "flannel's `program`, for the paths flanneld-udp and flanneld-vxlan")
 	return flags
-}
-
-func runReport(args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("weft-bench report", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprintln(stderr, "usage: weft-bench report [--markdown] FILE\n\nFILE is what `weft-bench run --json FILE` wrote.")
-		flags.PrintDefaults()
-	}
-	markdown := flags.Bool("markdown", false, "tables for a README")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return 0
-		}
-		return 2
-	}
-	if flags.NArg() != 1 {
-		flags.Usage()
-		return 2
-	}
-	d, err := report.Read(flags.Arg(0))
-	if err != nil {
-		fmt.Fprintln(stderr, "report: failed:", err)
-		return 1
-	}
-	if *markdown {
-		fmt.Fprint(stdout, d.Markdown())
-	} else {
-		fmt.Fprint(stdout, d.Tables())
-	}
-	return 0
 }

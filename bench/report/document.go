@@ -4,10 +4,8 @@ package report
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"time"
 )
@@ -142,23 +140,4 @@ func (d *Document) Write(file string, stdout io.Writer) error {
 		return fmt.Errorf("write results: %w", err)
 	}
 	return nil
-}
-
-// Read reads what Write wrote.
-func Read(file string) (*Document, error) {
-	b, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w; `weft-bench run --json %s` makes it", err, file)
-	}
-	if err != nil {
-		return nil, err
-	}
-	d := new(Document)
-	if err := json.Unmarshal(b, d); err != nil {
-		return nil, fmt.Errorf("%s is no result of weft-bench: %w", file, err)
-	}
-	if d.Schema != Schema {
-		return nil, fmt.Errorf("%s has schema %d, and this weft-bench reads %d: use the weft-bench that wrote it", file, d.Schema, Schema)
-	}
-	return d, nil
 }

@@ -12,27 +12,56 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestGolden shows a document of two profiles, with a path that has no result
-// for one workload, as text and as Markdown.
-func TestGolden(t *testing.T) {
-	d, err := Read("testdata/run.json")
+// golden compares with a file of testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for file, got := range map[string]string{"run.txt": d.Tables(), "run.md": d.Markdown()} {
-		file = filepath.Join("testdata", file)
-		if *update {
-			if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-		want, err := os.ReadFile(file)
+	if got != string(want) {
+		t.Errorf("%s differs (go test -update writes it anew):\n%s", file, got)
+	}
+}
+
+// read reads documents of testdata as runs.
+func read(t *testing.T, names ...string) []Run {
+	t.Helper()
+	var documents []*Document
+	for _, name := range names {
+		d, err := Read(filepath.Join("testdata", name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got != string(want) {
-			t.Errorf("%s differs (go test -update writes it anew):\n%s", file, got)
+		documents = append(documents, d)
+	}
+	return NewRuns(names, documents)
+}
+
+// run.json has a path without a result for one workload; full.json has every
+// kind of figure that weft-bench measures.
+func TestGolden(t *testing.T) {
+	run, full, both := read(t, "run.json"), read(t, "full.json"), read(t, "run.json", "full.json")
+	golden(t, "run.txt", Tables(run))
+	golden(t, "run.md", Markdown(run))
+	golden(t, "full.txt", Tables(full))
+	golden(t, "full.md", Markdown(full))
+	golden(t, "both.md", Markdown(both))
+	page, err := HTML(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "full.html", string(page))
+	for _, s := range full[0].sheets() {
+		if s.name == "carried-veth.svg" {
+			golden(t, s.name, string(s.svg))
 		}
 	}
 }
@@ -89,28 +118,11 @@ func TestSchema(t *testing.T) {
 	}
 }
 
-func TestReadRefuses(t *testing.T) {
-	for text, want := range map[string]string{
-		``:             "is no result of weft-bench",
-		`[]`:           "is no result of weft-bench",
-		`{}`:           "has schema 0",
-		`{"schema":2}`: "has schema 2, and this weft-bench reads 1",
-	} {
-		file := filepath.Join(t.TempDir(), "run.json")
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if d, err := Read(file); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %+v, %v", text, d, err)
-		}
-	}
-}
-
 func TestNumber(t *testing.T) {
 	for v, want := range map[float64]string{
-		0: "0", 0.01234: "0.0123", 0.5: "0.50", 9.876: "9.88", 12.34: "12.3", 123.4: "123", 54321: "54321", -2.5: "-2.50",
+		0: "0", 0.01234: "0.0123", 0.5: "0.50", 9.876: "9.88", 12.34: "12.3", 123.4: "123", 54321: "54321", -2.5: "-2.50", 1e300: "1.00e+300",
 	} {
-		if got := number(v); got != want {
+		if got := Number(v); got != want {
 			t.Errorf("%v is shown as %s, want %s", v, got, want)
 		}
 	}
