@@ -103,6 +103,7 @@ func (n *node) writeSubnetFile(own subnet.Subnet) {
 	if n.filed && !n.up {
 		n.up = true
 		n.log.Info("node is up", "subnet", own, "backend", n.cfg.BackendType, "mtu", n.backend.MTU(), "subnet_file", n.o.SubnetFile)
+		n.observe() // what waited for this node may ask for its status at once
 		n.notifier.Ready()
 	}
 }

@@ -152,6 +152,7 @@ func (c *Cluster) Close(keepLogs bool) error {
 		errs = append(errs, c.processes[i].Stop())
 	}
 	errs = append(errs, c.run.removeNamespaces()...)
+	errs = append(errs, c.run.removeCgroups()...)
 	return errors.Join(append(errs, c.run.close(keepLogs))...)
 }
 

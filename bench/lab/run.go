@@ -87,6 +87,7 @@ func lockRun(name string) (*run, error) {
 // files, but not the directory.
 func (r *run) removeContents() error {
 	errs := append(r.removeProcesses(), r.removeNamespaces()...)
+	errs = append(errs, r.removeCgroups()...)
 	entries, err := os.ReadDir(r.dir)
 	errs = append(errs, err)
 	for _, e := range entries {
