@@ -133,11 +133,11 @@ func (h *cniHost) tool(verb string, env ...string) (string, error) {
 	return h.run(env, "", h.cnitool, verb, "weft", "/run/netns/"+h.pod.Name)
 }
 
-// plugin calls weft-cni as a runtime does, for container c1 and eth0. The
-// container's namespace is gone if the host has none.
-func (h *cniHost) plugin(verb, conf string) (string, error) {
+// plugin calls weft-cni as a runtime does, for a container's eth0. The
+// container's namespace is gone if the host has no pod.
+func (h *cniHost) plugin(verb, container, conf string) (string, error) {
 	h.t.Helper()
-	env := []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=c1", "CNI_IFNAME=eth0"}
+	env := []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + container, "CNI_IFNAME=eth0"}
 	if h.pod != nil {
 		env = append(env, "CNI_NETNS=/run/netns/"+h.pod.Name)
 	}

@@ -74,7 +74,7 @@ func (c Caller) Find(plugin string) (string, error) {
 	path, err := invoke.FindInPath(plugin, filepath.SplitList(c.Path))
 	if err != nil {
 		return "", types.NewError(types.ErrPluginNotAvailable,
-			fmt.Sprintf("the plugin %s, to which this one delegates, is not in CNI_PATH=%s", plugin, c.Path), adviceInstall)
+			fmt.Sprintf("the plugin %s, which this one calls, is not in CNI_PATH=%s", plugin, c.Path), adviceInstall)
 	}
 	return path, nil
 }

@@ -1,6 +1,7 @@
 package netconf
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -16,6 +17,9 @@ type Delegate struct {
 	Name string // of the network
 	MTU  int    // of the interface; 0 if it does not say
 	IPAM IPAM
+
+	// Bridge is the device that a delegate of type bridge uses; otherwise "".
+	Bridge string
 
 	fields object
 }
@@ -41,6 +45,8 @@ func newDelegate(fields object) (Delegate, error) {
 		Name string `json:"name"`
 		MTU  int    `json:"mtu"`
 		IPAM IPAM   `json:"ipam"`
+
+		Bridge string `json:"bridge"`
 	}{}
 	if err := json.Unmarshal(encode(fields), &known); err != nil {
 		return Delegate{}, types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("read the delegate's configuration: %v", err), "correct delegate and ipam in the network's configuration")
@@ -48,7 +54,11 @@ func newDelegate(fields object) (Delegate, error) {
 	if known.Type == "" {
 		return Delegate{}, invalid("the delegate's configuration names no plugin", "its type must be a plugin in CNI_PATH")
 	}
-	return Delegate{Type: known.Type, Name: known.Name, MTU: known.MTU, IPAM: known.IPAM, fields: fields}, nil
+	d := Delegate{Type: known.Type, Name: known.Name, MTU: known.MTU, IPAM: known.IPAM, fields: fields}
+	if d.Type == "bridge" {
+		d.Bridge = cmp.Or(known.Bridge, "cni0") // the plugin's default
+	}
+	return d, nil
 }
 
 // Bytes is the configuration in JSON, the same for the same content.

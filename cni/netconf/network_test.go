@@ -37,7 +37,7 @@ func TestParse(t *testing.T) {
 
 func TestDelegateWithout(t *testing.T) {
 	d, err := ParseDelegate([]byte(`{"cniVersion":"0.3.1","ipam":{"type":"host-local"},"mtu":1472,"name":"mynet","type":"bridge"}`))
-	if err != nil || d.Type != "bridge" || d.Name != "mynet" || d.MTU != 1472 || d.IPAM.Type != "host-local" {
+	if err != nil || d.Type != "bridge" || d.Name != "mynet" || d.MTU != 1472 || d.IPAM.Type != "host-local" || d.Bridge != "cni0" {
 		t.Fatalf("%+v, error %v", d, err)
 	}
 	before := string(d.Bytes())
@@ -54,6 +54,11 @@ func TestDelegateWithout(t *testing.T) {
 	}
 	if string(d.Bytes()) != before {
 		t.Errorf("d itself became %s", d.Bytes())
+	}
+	for conf, bridge := range map[string]string{`{"type":"bridge","bridge":"br1"}`: "br1", `{"type":"ipvlan","bridge":"br1"}`: ""} {
+		if d, err := ParseDelegate([]byte(conf)); err != nil || d.Bridge != bridge {
+			t.Errorf("%s: bridge %q, error %v; want %q", conf, d.Bridge, err, bridge)
+		}
 	}
 	for _, bad := range []string{``, `[]`, `{}`, `{"type": 1}`, `{"type":"bridge","mtu":"x"}`, `null`} {
 		if _, err := ParseDelegate([]byte(bad)); err == nil {

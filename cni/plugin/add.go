@@ -6,6 +6,8 @@ import (
 	"io/fs"
 
 	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/weftnet/weft/cni/netconf"
 )
 
 // add attaches a container. After a failure nothing of it is left, unless the
@@ -19,17 +21,18 @@ func (c *call) add() error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.caller.Find(conf.Type); err != nil {
+	if err := c.findPlugins(conf); err != nil {
 		return err
 	}
 	if err := c.checkInterfaceIsFree(); err != nil {
 		return err
 	}
-	if err := c.releaseStale(); err != nil {
-		return err
-	}
+	c.releaseStale()
 	if err := c.store.Save(c.attachment(), conf.Bytes()); err != nil {
 		return c.storeError(err)
+	}
+	if err := giveMAC(conf.Bridge); err != nil {
+		fmt.Fprintf(c.Stderr, "the bridge plugin may not be able to use its bridge: %v\n", err)
 	}
 	result, err := c.caller.Add(c.ctx, conf.Type, conf.Bytes(), c.environment())
 	if err == nil {
@@ -38,15 +41,20 @@ func (c *call) add() error {
 	if err == nil {
 		return nil
 	}
-	// CNI 1.1, section 4: a delegate that failed is called with DEL.
-	undo := c.caller.Call(c.ctx, "DEL", conf.Type, conf.Bytes(), c.environment())
-	if undo == nil {
-		undo = c.store.Remove(c.attachment())
-	}
-	if undo != nil {
-		fmt.Fprintf(c.Stderr, "undo the failed ADD: %v\n", undo)
-	}
+	c.undoAdd(conf)
 	return err
+}
+
+// undoAdd calls the delegate with DEL, as CNI 1.1 asks for in section 4. What
+// it cannot remove is told on stderr: the error to return is that of ADD.
+func (c *call) undoAdd(conf netconf.Delegate) {
+	err := c.caller.Call(c.ctx, "DEL", conf.Type, conf.Bytes(), c.environment())
+	if err == nil {
+		err = c.store.Remove(c.attachment())
+	}
+	if err != nil {
+		fmt.Fprintf(c.Stderr, "undo the failed ADD: %v\n", err)
+	}
 }
 
 // checkInterfaceIsFree keeps a second ADD from harming what the first one made:
@@ -65,18 +73,21 @@ func (c *call) checkInterfaceIsFree() error {
 
 // releaseStale frees the address of an attachment that was never deleted, as
 // after a power failure under runtimes that give a container its ID again. Its
-// interface is gone, as checkInterfaceIsFree has seen.
-func (c *call) releaseStale() error {
+// interface is gone, as checkInterfaceIsFree has seen. If it fails, GC still
+// finds the address.
+func (c *call) releaseStale() {
 	stale, err := c.kept(c.attachment())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return
+	}
+	if err == nil {
+		gone := c.environment()
+		gone.NetNS = ""
+		err = c.caller.Call(c.ctx, "DEL", stale.Type, stale.Bytes(), gone)
 	}
 	if err != nil {
-		return err
+		fmt.Fprintf(c.Stderr, "release what an earlier container of this ID left: %v\n", err)
 	}
-	gone := c.environment()
-	gone.NetNS = ""
-	return c.caller.Call(c.ctx, "DEL", stale.Type, stale.Bytes(), gone)
 }
 
 // print writes the result in the version that the runtime speaks.

@@ -111,6 +111,7 @@ func TestAddRefuses(t *testing.T) {
 	wantError(t, n.call("ADD", `"delegate": {"ipam": {}}`), types.ErrInvalidNetworkConfig, "delegate has ipam")
 	wantError(t, n.call("ADD", `"dataDir": 1`), types.ErrDecodingFailure, "dataDir")
 	wantError(t, n.call("ADD", `"delegate": {"type": "ipvlan"}`), types.ErrPluginNotAvailable, "ipvlan", n.plugins.Dir)
+	wantError(t, n.call("ADD", `"ipam": {"type": "dhcp"}`), types.ErrPluginNotAvailable, "dhcp", n.plugins.Dir)
 	wantError(t, n.callFor("c1", "lo", "ADD", ""), types.ErrInvalidEnvironmentVariables, "has an interface lo already")
 	wantError(t, n.callFor("../c1", "eth0", "ADD", ""), types.ErrIOFailure)
 	n.netns = "/run/netns/none"
@@ -146,6 +147,12 @@ func TestAddAfterCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, "kept", string(b), n.bridgeConf(version110, ""))
+	// An address that cannot be released is no reason to refuse.
+	n.plugins.Fail("bridge", "DEL", `{"code": 5, "msg": "cannot"}`)
+	n.must("ADD", "")
+	if err := n.stderr.String(); !strings.Contains(err, "bridge DEL: cannot") {
+		t.Errorf("stderr is %q", err)
+	}
 }
 
 func TestCheckFails(t *testing.T) {

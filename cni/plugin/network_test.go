@@ -85,8 +85,10 @@ func TestStatus(t *testing.T) {
 
 	wantError(t, n.call("STATUS", `"delegate": 5`), types.ErrInvalidNetworkConfig)
 	wantError(t, n.call("STATUS", `"delegate": {"type": "ipvlan"}`), types.ErrPluginNotAvailable, "ipvlan")
-	n.plugins.Fail("bridge", "STATUS", `{"code": 999, "msg": "failed to find plugin \"host-local\" in path [x]"}`)
-	wantError(t, n.call("STATUS", ""), types.ErrPluginNotAvailable, "host-local", "/opt/cni/bin")
+	wantError(t, n.call("STATUS", `"ipam": {"type": "dhcp"}`), types.ErrPluginNotAvailable, "dhcp", "/opt/cni/bin")
+	n.calls()
+	n.plugins.Fail("bridge", "STATUS", `{"code": 999, "msg": "broken", "details": "x"}`)
+	wantError(t, n.call("STATUS", ""), types.ErrPluginNotAvailable, "bridge STATUS: broken")
 	n.plugins.Fail("bridge", "STATUS", `{"code": 51, "msg": "the uplink is down", "details": "x"}`)
 	wantError(t, n.call("STATUS", ""), types.ErrLimitedConnectivity, "uplink")
 	n.plugins.Fail("bridge", "STATUS", `{"code": 4, "msg": "unknown CNI_COMMAND: STATUS"}`)

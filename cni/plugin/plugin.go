@@ -112,6 +112,17 @@ func (c *call) kept(a scratch.Attachment) (netconf.Delegate, error) {
 	return conf, nil
 }
 
+// findPlugins looks for the delegate and its IPAM plugin before anything is
+// made: bridge (1.9) notices a missing IPAM plugin only when it has made a veth.
+func (c *call) findPlugins(conf netconf.Delegate) error {
+	for _, name := range []string{conf.Type, conf.IPAM.Type} {
+		if _, err := c.caller.Find(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // storeError is the error of a folder for kept configurations that cannot be
 // read or written.
 func (c *call) storeError(err error) error {

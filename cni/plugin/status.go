@@ -23,6 +23,9 @@ func (c *call) status() error {
 	if err != nil {
 		return err
 	}
+	if err := c.findPlugins(conf); err != nil {
+		return err
+	}
 	if err := c.caller.CallIfKnown(c.ctx, "STATUS", conf.Type, conf.Bytes()); err != nil {
 		return notAvailable(err)
 	}
