@@ -141,7 +141,11 @@ func (n *node) loop(ctx context.Context, underlays <-chan underlayChange, config
 			n.changeUnderlay(change)
 		case err := <-failed:
 			delay := n.postpone()
-			n.log.Error("backend failed, starting it again", "error", err, "again_in", delay)
+			if errors.Is(err, tunnel.ErrOutdone) {
+				n.log.Info("starting the backend anew", "why", err, "again_in", delay)
+			} else {
+				n.log.Error("backend failed, starting it again", "error", err, "again_in", delay)
+			}
 			n.closeBackend()
 			retry.Reset(delay)
 		case raw := <-configs:

@@ -7,6 +7,7 @@ package tunnel
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/netip"
 
 	"github.com/weftnet/weft/subnet"
@@ -73,14 +74,19 @@ type Backend interface {
 	Health() error
 
 	// Failed receives one error when the backend cannot go on, for instance
-	// because its device was deleted.
+	// because its device was deleted, or when a new one would do better
+	// (ErrOutdone).
 	Failed() <-chan error
 
 	// Close stops carrying packets and ends every goroutine. What it leaves
 	// in the kernel is the backend's to say: udp nothing but the unreachable
-	// route, the kernel backends everything.
+	// route, those whose packets the kernel carries everything.
 	Close() error
 }
+
+// ErrOutdone comes from Failed when packets are carried, but a backend that is
+// made anew carries them in a better way.
+var ErrOutdone = errors.New("packets can be carried in a better way now")
 
 // Status is a backend's part of `weftd status`.
 type Status struct {

@@ -23,6 +23,7 @@ func (s *Status) WriteText(w io.Writer, now time.Time) error {
 	s.writeProblems(&b)
 	s.writeNode(&b, now)
 	if s.Backend != nil {
+		writeBackendProblems(&b, s.Backend.Problems)
 		writeCapabilities(&b, s.Backend.Capabilities)
 		writePeers(&b, s.Backend.Peers)
 		writeSkipped(&b, s.Backend.Skipped)
@@ -149,6 +150,16 @@ func backendText(b *tunnel.Status) string {
 		return "none yet"
 	}
 	return fmt.Sprintf("%s on %s, MTU %d for containers, %s", b.Type, b.Device, b.MTU, count(len(b.Peers), "peer"))
+}
+
+func writeBackendProblems(b *strings.Builder, problems []string) {
+	if len(problems) == 0 {
+		return
+	}
+	b.WriteString("\nPROBLEMS OF THE BACKEND\n")
+	for _, p := range problems {
+		fmt.Fprintf(b, "  %s\n", table.Clean(p))
+	}
 }
 
 func writeCapabilities(b *strings.Builder, capabilities []tunnel.Capability) {

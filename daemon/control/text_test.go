@@ -61,6 +61,7 @@ func brokenStatus() Status {
 	s.Underlay.IPv6, s.Underlay.PublicIPv4 = netip.Addr{}, s.Underlay.IPv4
 	s.Backend.Peers = s.Backend.Peers[:1]
 	s.Backend.Capabilities, s.Backend.Skipped, s.Backend.Drops = nil, nil, nil
+	s.Backend.Problems = []string{"link flannel0: the link does not exist now"}
 	s.BadEntries = []BadEntry{{Key: "/coreos.com/network/subnets/10.5.1.0-24", Revision: 7, Error: "PublicIP \"x\": not an address"}}
 	return s
 }

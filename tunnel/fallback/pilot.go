@@ -2,11 +2,12 @@ package fallback
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"github.com/weftnet/weft/tunnel"
 	"github.com/weftnet/weft/tunnel/udp"
 )
 
@@ -26,7 +27,7 @@ const (
 	probeBurst = 200
 
 	// tunInterval is how often it is tried whether there can be a TUN.
-	tunInterval = 30 * time.Second
+	tunInterval = 10 * time.Second
 
 	maxLines = 10 // changes of one moment that are logged one by one
 )
@@ -155,7 +156,7 @@ func (b *Backend) awaitTUN(ctx context.Context) {
 		case <-ticker.C:
 		}
 		if udp.CheckTUN() == nil {
-			b.failed <- errors.New("there can be a TUN now: packets are to go by udp again")
+			b.failed <- fmt.Errorf("%w: there can be a TUN", tunnel.ErrOutdone)
 			return
 		}
 	}
