@@ -25,7 +25,8 @@ const usage = `usage: weft-bench COMMAND [flags]
            their containers, with plain routing beside it for comparison
   run      measure weft's udp against kernel VXLAN and plain routing, in turns;
            --quick takes less than two minutes
-  report   print the tables of an earlier run
+  report   tables, or a page with charts, of earlier runs
+  compare  what became better or worse from one run to another, beyond noise
 
 weft-bench COMMAND --help lists the flags.
 `
@@ -53,6 +54,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		return runBenchmark(ctx, args[1:], stdout, stderr)
 	case "report":
 		return runReport(args[1:], stdout, stderr)
+	case "compare":
+		return runCompare(args[1:], stdout, stderr)
 	case generatorCommand:
 		return generator.Main(args[1:])
 	case "help", "-h", "-help", "--help":

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,21 +30,49 @@ func (e *Environment) facts() (list [][2]string) {
 	add("Kernel", strings.TrimSpace("Linux "+e.Kernel+" "+e.Arch))
 	add("Load before", fmt.Sprintf("%.2f %.2f %.2f; %.0f %% of CPU time in use", e.LoadAverage[0], e.LoadAverage[1], e.LoadAverage[2], 100*e.BusyBefore))
 	add("weftd", e.Weftd)
+	add("flanneld", e.Flanneld)
+	add("Left out", strings.Join(e.Skipped, "; "))
 	add("Go", e.Go)
 	add("iperf3", e.IPerf3)
 	add("Congestion control", fmt.Sprintf("%s (the kernel's default: %s)", e.Congestion, e.DefaultCongestion))
 	add("Samples", fmt.Sprintf("%d rounds of %s s after %s s that do not count", e.Rounds, Number(e.Duration), Number(e.Warmup)))
-	var mtus []string
-	for _, path := range sorted(e.MTU) {
-		mtus = append(mtus, fmt.Sprintf("%s %d", path, e.MTU[path]))
+	if e.LossLimit > 0 {
+		add("UDP without loss", fmt.Sprintf("less than %g %% of the datagrams lost", 100*e.LossLimit))
 	}
-	add("MTU of containers", strings.Join(mtus, ", "))
+	add("System calls", e.Syscalls)
 	return list
+}
+
+// mtuGrid has the MTU of the containers.
+func (e *Environment) mtuGrid() grid {
+	g := grid{Caption: "MTU of the containers, in bytes"}
+	byProfile := e.ProfileMTU
+	if len(byProfile) == 0 {
+		byProfile = map[string]map[string]int{"": e.MTU}
+	}
+	paths := make(map[string]bool)
+	for profile, mtus := range byProfile {
+		g.Columns = append(g.Columns, profile)
+		for path := range mtus {
+			paths[path] = true
+		}
+	}
+	slices.Sort(g.Columns)
+	for _, path := range sorted(paths) {
+		cells := make([]cell, len(g.Columns))
+		for i, profile := range g.Columns {
+			if mtu, known := byProfile[profile][path]; known {
+				cells[i].Value = strconv.Itoa(mtu)
+			}
+		}
+		g.add(path, cells)
+	}
+	return g
 }
 
 // offloadGrid has the features that differ between profiles.
 func (e *Environment) offloadGrid() grid {
-	g := grid{Columns: sorted(e.Offloads)}
+	g := grid{Caption: "Offloads of the hosts' device that differ", Columns: sorted(e.Offloads)}
 	features := make(map[string]bool)
 	for _, offload := range e.Offloads {
 		for name := range offload {

@@ -65,7 +65,7 @@ type pageRun struct {
 	Tables   []pageTables
 	Checks   []CrossCheck
 	Facts    [][2]string
-	Offloads grid
+	Devices  []grid
 	Command  string
 }
 
@@ -124,7 +124,7 @@ func (r Run) page(id string, colours palette) pageRun {
 	e := &r.Environment
 	p := pageRun{
 		Run: r, ID: id, Machine: e.machine(), Time: e.Started.UTC().Format(timeLayout), Doubts: r.doubts(),
-		Sections: r.sections(colours), Checks: r.CrossChecks, Facts: e.facts(), Offloads: e.offloadGrid(), Command: r.command(),
+		Sections: r.sections(colours), Checks: r.CrossChecks, Facts: e.facts(), Devices: []grid{e.mtuGrid(), e.offloadGrid()}, Command: r.command(),
 	}
 	for i := range p.Sections {
 		p.Sections[i].ID = id + p.Sections[i].ID

@@ -2,7 +2,6 @@ package chart
 
 import (
 	"encoding/xml"
-	"fmt"
 	"io"
 	"math"
 	"slices"
@@ -179,48 +178,4 @@ func TestSheet(t *testing.T) {
 			t.Errorf("the paper is %v of %v", paper, size)
 		}
 	}
-}
-
-// luminance as WCAG 2.2 defines it.
-func luminance(t *testing.T, hex string) float64 {
-	t.Helper()
-	var rgb [3]int
-	if _, err := fmt.Sscanf(hex, "#%02x%02x%02x", &rgb[0], &rgb[1], &rgb[2]); err != nil {
-		t.Fatal(hex, err)
-	}
-	sum := 0.0
-	for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
-		v := float64(rgb[i]) / 255
-		if v <= 0.04045 {
-			v /= 12.92
-		} else {
-			v = math.Pow((v+0.055)/1.055, 2.4)
-		}
-		sum += weight * v
-	}
-	return sum
-}
-
-func TestContrast(t *testing.T) {
-	contrast := func(a, b string) float64 {
-		la, lb := luminance(t, a), luminance(t, b)
-		return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
-	}
-	if c := contrast("#000000", "#ffffff"); math.Abs(c-21) > 1e-9 {
-		t.Fatalf("black on white has %v", c)
-	}
-	check := func(what string, c tone, least float64) {
-		t.Helper()
-		if got := contrast(c.light, paper.light); got < least {
-			t.Errorf("%s on light paper has a contrast of %.2f", what, got)
-		}
-		if got := contrast(c.dark, paper.dark); got < least {
-			t.Errorf("%s on dark paper has a contrast of %.2f", what, got)
-		}
-	}
-	for i, c := range palette {
-		check(fmt.Sprintf("colour %d", i), c, 3)
-	}
-	check("ink", ink, 7)
-	check("faint text", faint, 4.5)
 }

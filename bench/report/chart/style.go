@@ -8,18 +8,18 @@ import (
 // A tone is a colour on light and on dark paper.
 type tone struct{ light, dark string }
 
-// The palette is Okabe's and Ito's for all kinds of colour vision, with their
-// lighter colours darkened for white paper, and the darker ones lightened for
-// dark paper. Each has a contrast of 3 to 1 or more (WCAG 2.2, 1.4.11).
+// The palette can be told apart with all kinds of colour vision: any two of its
+// colours are 16 or more apart in CIELAB, also as people without one kind of
+// cones see them. Each has a contrast of 3 to 1 or more (WCAG 2.2, 1.4.11).
 var palette = []tone{
 	{"#0072b2", "#4aa3e0"}, // blue
-	{"#d55e00", "#f0813a"}, // vermilion
-	{"#6e7781", "#9aa4b0"}, // grey
-	{"#00875f", "#2fc298"}, // green
-	{"#b0508c", "#e29cc8"}, // purple
-	{"#3f9cd8", "#a9dcfa"}, // sky
-	{"#a07d00", "#e6cc55"}, // yellow
-	{"#3a3f9e", "#a7a4f5"}, // indigo
+	{"#b27e10", "#d88309"}, // ochre
+	{"#898b8e", "#787371"}, // grey
+	{"#144e3b", "#5cdf96"}, // green
+	{"#6a205d", "#e3adc6"}, // purple
+	{"#0095fe", "#b5daff"}, // sky
+	{"#665b00", "#d3e074"}, // olive
+	{"#10258b", "#888fff"}, // indigo
 }
 
 // Colours is how many there are before they come again.
