@@ -53,8 +53,11 @@ type Backend struct {
 
 	wake   chan struct{} // capacity 1: a peer has answered or refused
 	failed chan error    // capacity 1: there can be a TUN again
-	stop   context.CancelFunc
-	pilot  sync.WaitGroup
+
+	// From Start to Close.
+	stop     context.CancelFunc
+	pilot    sync.WaitGroup
+	checksum *vxlan.ChecksumTest
 
 	limit *rate.Limiter // of probes
 	turn  int           // which peer is first to be asked
@@ -199,6 +202,7 @@ func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	b.checksum = vxlan.NewChecksumTest(b.vtep, b.log, b.applyLogged)
 	b.log.Info("fallback is up", "devices", b.vtep.Devices(), "port", b.vtep.Port(), "mtu", b.mtu)
 	for _, err := range b.vtep.Missing() {
 		b.log.Warn("a part of the network has no fallback", "why", err)
@@ -315,8 +319,7 @@ func (b *Backend) Close() error {
 	if b.net == nil {
 		return nil
 	}
-	b.stop()
-	b.pilot.Wait()
+	b.land()
 	var err error
 	if b.engine != nil {
 		// Routes lead away from the TUN before it goes.
@@ -329,10 +332,16 @@ func (b *Backend) Close() error {
 	return err
 }
 
-// release ends the reconciler before the TUN goes, or it would mourn it.
-func (b *Backend) release() {
+// land ends what changes routes by itself.
+func (b *Backend) land() {
 	b.stop()
 	b.pilot.Wait()
+	b.checksum.Close()
+}
+
+// release ends the reconciler before the TUN goes, or it would mourn it.
+func (b *Backend) release() {
+	b.land()
 	if b.net != nil {
 		b.net.Close()
 	}

@@ -52,8 +52,7 @@ func awaitPath(t *testing.T, n, other *kerneltest.Node, path string) {
 func crash(t *testing.T, n *kerneltest.Node) {
 	t.Helper()
 	b := n.Backend.(*Backend)
-	b.stop()
-	b.pilot.Wait()
+	b.land()
 	b.net.Close()
 	b.engine.Close()
 }

@@ -17,6 +17,7 @@ import (
 func (b *Backend) meet(leases []subnet.Lease) {
 	b.known = true
 	remotes, skipped := b.vtep.Remotes(b.own, "udp", leases)
+	b.checksum.SetRemotes(remotes)
 	bySubnet := make(map[subnet.Subnet]*vxlan.Remote, len(remotes))
 	for i := range remotes {
 		bySubnet[remotes[i].Lease.Subnet] = &remotes[i]

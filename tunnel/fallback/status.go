@@ -18,6 +18,7 @@ func (b *Backend) Status() tunnel.Status {
 	if b.engine != nil {
 		s = b.engine.Status()
 	}
+	s.Capabilities = append(s.Capabilities, b.vtep.Checksums()...)
 	s.Device = strings.Join(b.Devices(), " ")
 	b.mu.Lock()
 	defer b.mu.Unlock()

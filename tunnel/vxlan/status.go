@@ -76,8 +76,8 @@ func (s *side) overhead() int {
 	return overheadIPv4
 }
 
-func (v *VTEP) capabilities() []tunnel.Capability {
-	var all []tunnel.Capability
+// Checksums tells for each device whether its checksum offload is used.
+func (v *VTEP) Checksums() (all []tunnel.Capability) {
 	for _, s := range v.sides {
 		name, o := "tx_checksum", v.offload(s.device)
 		if s.ipv6 {
@@ -85,7 +85,11 @@ func (v *VTEP) capabilities() []tunnel.Capability {
 		}
 		all = append(all, tunnel.Capability{Name: name, On: o.set != netstate.Off, Why: o.why})
 	}
-	return append(all, []tunnel.Capability{
+	return all
+}
+
+func (v *VTEP) capabilities() []tunnel.Capability {
+	return append(v.Checksums(), []tunnel.Capability{
 		{Name: "direct_routing", On: v.settings.DirectRouting, Why: "configured"},
 		{Name: "learning", On: v.settings.Learning, Why: "configured"},
 		{Name: "gbp", On: v.settings.GBP, Why: "configured"},
