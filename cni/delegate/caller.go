@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/invoke"
@@ -54,19 +55,37 @@ func (c Caller) Call(ctx context.Context, verb, plugin string, conf []byte, a At
 	return nil
 }
 
-// CallIfKnown is Call for a verb of CNI 1.1, which an older plugin need not
-// know; that is no error.
+// CallIfKnown is Call for a verb of CNI 1.1 that is about no container. An
+// older plugin need not know it; that is no error.
 func (c Caller) CallIfKnown(ctx context.Context, verb, plugin string, conf []byte) error {
 	err := c.Call(ctx, verb, plugin, conf, Attachment{})
 	var e *types.Error
 	if !errors.As(err, &e) {
 		return err
 	}
-	// The answer of pkg/skel, with which nearly all plugins are made.
-	if e.Code == types.ErrInvalidEnvironmentVariables && strings.Contains(e.Msg, "unknown CNI_COMMAND") {
+	// The answers of pkg/skel, with which nearly all plugins are made. Before
+	// 1.2 it missed the container first.
+	unknown := e.Code == types.ErrInvalidEnvironmentVariables && strings.Contains(e.Msg, "unknown CNI_COMMAND")
+	if unknown || e.Code == types.ErrUnknownContainer {
 		return nil
 	}
 	return err
+}
+
+// CheckVersion asks a plugin whether it speaks a version of CNI.
+func (c Caller) CheckVersion(ctx context.Context, plugin, version string) error {
+	path, err := c.Find(plugin)
+	if err != nil {
+		return err
+	}
+	info, err := invoke.GetVersionInfo(ctx, path, c.exec())
+	if err != nil {
+		return explain(plugin, "VERSION", err)
+	}
+	if spoken := info.SupportedVersions(); !slices.Contains(spoken, version) {
+		return types.NewError(types.ErrIncompatibleCNIVersion, fmt.Sprintf("%s does not speak CNI %s, but %s", plugin, version, strings.Join(spoken, ", ")), adviceVersion)
+	}
+	return nil
 }
 
 // Find looks for a plugin as the runtime does, and returns its path.

@@ -71,6 +71,10 @@ func TestCallIfKnown(t *testing.T) {
 	if err := c.CallIfKnown(t.Context(), "GC", "bridge", []byte(conf)); err != nil {
 		t.Errorf("a plugin of before CNI 1.1: %v", err)
 	}
+	plugins.Fail("bridge", "GC", `{"code": 3, "msg": "missing containerID"}`)
+	if err := c.CallIfKnown(t.Context(), "GC", "bridge", []byte(conf)); err != nil {
+		t.Errorf("a plugin of before CNI 1.1, in Debian 12: %v", err)
+	}
 	plugins.Fail("bridge", "GC", `{"code": 4, "msg": "required env variables [CNI_PATH] missing"}`)
 	wantError(t, c.CallIfKnown(t.Context(), "GC", "bridge", []byte(conf)), 4, "CNI_PATH")
 	plugins.Fail("bridge", "GC", "")
@@ -78,6 +82,17 @@ func TestCallIfKnown(t *testing.T) {
 		t.Error(err)
 	}
 	wantError(t, c.CallIfKnown(t.Context(), "GC", "ipvlan", []byte(conf)), types.ErrPluginNotAvailable)
+}
+
+func TestCheckVersion(t *testing.T) {
+	plugins := delegatetest.New(t, "bridge")
+	c := delegate.Caller{Path: plugins.Dir, Stderr: t.Output()}
+	plugins.Versions("1.0.0")
+	if err := c.CheckVersion(t.Context(), "bridge", "1.0.0"); err != nil {
+		t.Error(err)
+	}
+	wantError(t, c.CheckVersion(t.Context(), "bridge", "1.1.0"), types.ErrIncompatibleCNIVersion, "bridge does not speak CNI 1.1.0, but 0.4.0, 1.0.0", "cniVersion")
+	wantError(t, c.CheckVersion(t.Context(), "ipvlan", "1.0.0"), types.ErrPluginNotAvailable, "ipvlan")
 }
 
 func wantError(t *testing.T, err error, code uint, parts ...string) {

@@ -10,6 +10,8 @@ import (
 
 const adviceInstall = "install the reference plugins (Debian's package containernetworking-plugins, or github.com/containernetworking/plugins) where the runtime looks for plugins, usually /opt/cni/bin or /usr/lib/cni"
 
+const adviceVersion = "install newer reference plugins (1.6 and later speak CNI 1.1), or write an older cniVersion, and no cniVersions, in the network's configuration"
+
 // known are errors of bridge and host-local (containernetworking/plugins 1.9)
 // that their own text does not help with.
 var known = []struct {
@@ -18,6 +20,7 @@ var known = []struct {
 	advice string
 }{
 	{"failed to find plugin", types.ErrPluginNotAvailable, adviceInstall},
+	{"incompatible CNI versions", 0, adviceVersion},
 	{"no IP addresses available", types.ErrTryAgainLater,
 		"this node's subnet is full: remove containers, let the runtime collect leaked addresses (cnitool gc), or lease larger subnets (SubnetLen in the network config)"},
 	{"already has an IP address different from", 0,

@@ -49,6 +49,10 @@ func (c *call) add() error {
 // it cannot remove is told on stderr: the error to return is that of ADD.
 func (c *call) undoAdd(conf netconf.Delegate) {
 	err := c.caller.Call(c.ctx, "DEL", conf.Type, conf.Bytes(), c.environment())
+	var e *types.Error
+	if errors.As(err, &e) && e.Code == types.ErrIncompatibleCNIVersion {
+		err = nil // a plugin that does not speak the version has made nothing
+	}
 	if err == nil {
 		err = c.store.Remove(c.attachment())
 	}

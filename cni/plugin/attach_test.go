@@ -124,6 +124,16 @@ func TestAddRefuses(t *testing.T) {
 	want(t, "kept", n.files("scratch"), "")
 }
 
+// Plugins that are too old leave nothing that would be in the way of newer ones.
+func TestAddWithOldPlugins(t *testing.T) {
+	n := newNode(t)
+	const old = `{"code": 1, "msg": "incompatible CNI versions", "details": "config is 1.1.0"}`
+	n.plugins.Fail("bridge", "ADD", old)
+	n.plugins.Fail("bridge", "DEL", old)
+	wantError(t, n.call("ADD", ""), types.ErrIncompatibleCNIVersion, "bridge ADD: incompatible", "newer reference plugins")
+	want(t, "kept", n.files("scratch"), "")
+}
+
 // A folder that cannot be made: a file stands there.
 func TestAddCannotKeep(t *testing.T) {
 	n := newNode(t)

@@ -82,6 +82,9 @@ func TestStatus(t *testing.T) {
 	n := newNode(t)
 	n.must("STATUS", "")
 	want(t, "STATUS", n.calls(), []string{"bridge STATUS / " + n.bridgeConf(version110, "")})
+	n.plugins.Versions("1.0.0")
+	wantError(t, n.call("STATUS", ""), types.ErrPluginNotAvailable, "bridge does not speak CNI 1.1.0, but 0.4.0, 1.0.0", "newer reference plugins")
+	n.plugins.Versions("1.1.0")
 
 	wantError(t, n.call("STATUS", `"delegate": 5`), types.ErrInvalidNetworkConfig)
 	wantError(t, n.call("STATUS", `"delegate": {"type": "ipvlan"}`), types.ErrPluginNotAvailable, "ipvlan")

@@ -23,8 +23,8 @@ func (c *call) status() error {
 	if err != nil {
 		return err
 	}
-	if err := c.findPlugins(conf); err != nil {
-		return err
+	if err := c.checkPlugins(conf); err != nil {
+		return notAvailable(err)
 	}
 	if err := c.caller.CallIfKnown(c.ctx, "STATUS", conf.Type, conf.Bytes()); err != nil {
 		return notAvailable(err)
@@ -50,6 +50,17 @@ func (c *call) worseIfAttached(err error) error {
 		}
 	}
 	return e
+}
+
+// checkPlugins looks for the delegate and its IPAM plugin, and asks them whether
+// they speak the network's version of CNI.
+func (c *call) checkPlugins(conf netconf.Delegate) error {
+	for _, name := range []string{conf.Type, conf.IPAM.Type} {
+		if err := c.caller.CheckVersion(c.ctx, name, c.network.CNIVersion); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // notAvailable gives an error of the delegate one of STATUS's codes.

@@ -21,7 +21,8 @@ type Call struct {
 }
 
 // Plugins are in a folder that serves as CNI_PATH. Unless told otherwise, they
-// answer ADD with an empty result and every other verb by nothing.
+// answer ADD with an empty result and every other verb by nothing. VERSION is
+// not written down.
 type Plugins struct {
 	t   testing.TB
 	Dir string
@@ -31,6 +32,9 @@ type Plugins struct {
 const script = `#!/bin/sh
 dir=${0%/*}
 name=${0##*/}
+if [ "$CNI_COMMAND" = VERSION ]; then
+	exec cat "$dir/version"
+fi
 conf=$(cat | tr -d '\n\t')
 printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$name" "$CNI_COMMAND" "$CNI_CONTAINERID" "$CNI_IFNAME" "$CNI_NETNS" "$CNI_ARGS" "$CNI_PATH" "$conf" >> "$dir/calls"
 if [ -e "$dir/$name.$CNI_COMMAND.error" ]; then
@@ -48,11 +52,17 @@ func New(t testing.TB, names ...string) *Plugins {
 		p.write(name, script, 0o755)
 	}
 	p.Result(`{}`)
+	p.Versions("1.1.0")
 	return p
 }
 
 // Result is what ADD returns from now on.
 func (p *Plugins) Result(result string) { p.write("result", result, 0o644) }
+
+// Versions is what VERSION returns from now on: 0.4.0 and another one.
+func (p *Plugins) Versions(newest string) {
+	p.write("version", `{"cniVersion": "`+newest+`", "supportedVersions": ["0.4.0", "`+newest+`"]}`, 0o644)
+}
 
 // Fail lets a plugin answer a verb with an error, until it is "".
 func (p *Plugins) Fail(plugin, verb, answer string) {
