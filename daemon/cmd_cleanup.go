@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/weftnet/weft/daemon/options"
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/subnet/envfile"
+	"github.com/weftnet/weft/subnet/etcd/embedded"
 	"github.com/weftnet/weft/tunnel/netstate"
 )
 
@@ -36,11 +38,13 @@ func cmdCleanup(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		socket     string
 		stateDir   string
 		subnetFile string
+		etcdDir    string
 		purge      bool
 	)
 	options.AddControlSocket(set, &socket)
 	options.AddStateDir(set, &stateDir)
 	options.AddSubnetFile(set, &subnetFile)
+	options.AddEmbeddedDataDir(set, &etcdDir)
 	set.Bool(&purge, "purge", "remove this node's identity and its embedded etcd's data as well")
 	if status, ok := parse(set, cleanupUsage, args, 0, 0, stdout, stderr); !ok {
 		return status
@@ -56,10 +60,11 @@ func cmdCleanup(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		firewall.Cleanup(log),
 		vtep.Remove(),
 		removeNetwork(subnetFile, log),
-		purgeState(purge, stateDir),
-		lock.Close(),
 	)
-	if err != nil {
+	if purge {
+		err = errors.Join(err, purgeState(stateDir, cmp.Or(etcdDir, options.DefaultEmbeddedDataDir(stateDir))))
+	}
+	if err = errors.Join(err, lock.Close()); err != nil {
 		return fail(stderr, exitFailed, fmt.Errorf("clean up: %w", err))
 	}
 	return exitOK
@@ -84,9 +89,14 @@ func flanneldRuns() bool {
 	})
 }
 
-func purgeState(purge bool, dir string) error {
-	if !purge {
-		return nil
+// purgeState removes this node's identity, the data of its etcd, and the state
+// directory unless it holds somebody else's files, too.
+func purgeState(dir, etcdDir string) error {
+	lock, err := lockState(dir)
+	if err != nil {
+		return err
 	}
-	return errors.Join(subnet.RemoveState(dir), os.RemoveAll(filepath.Join(dir, "etcd")))
+	err = errors.Join(subnet.RemoveState(dir), embedded.RemoveData(etcdDir), lock.Close())
+	os.Remove(dir)
+	return err
 }

@@ -38,8 +38,7 @@ func (e *Embedded) addFlags(s *Set, enabled *bool) {
 	s.group = groupEmbedded
 	add(s, enabled, info{name: flagEmbedded, def: "false",
 		usage: "run an etcd member inside the daemon"}, parseBool)
-	add(s, &e.DataDir, info{name: flagEmbeddedDataDir, arg: "DIR",
-		usage: "where that member keeps its data; default: etcd in --state-dir"}, parsePath)
+	AddEmbeddedDataDir(s, &e.DataDir)
 	add(s, &e.Listen, info{name: flagEmbeddedListen, arg: "URL[,URL...]",
 		usage: "where that member listens for clients; default: http://127.0.0.1:2379, or https with TLS files"}, parseListenURLs)
 	add(s, &e.CertFile, info{name: flagEmbeddedCertFile, arg: "FILE",
@@ -52,6 +51,17 @@ func (e *Embedded) addFlags(s *Set, enabled *bool) {
 		usage: "listen beyond loopback without TLS: anyone who reaches the port can then write leases"}, parseBool)
 }
 
+// AddEmbeddedDataDir adds --etcd-embedded-data-dir. Where it is not given, that
+// is DefaultEmbeddedDataDir.
+func AddEmbeddedDataDir(s *Set, p *string) {
+	add(s, p, info{name: flagEmbeddedDataDir, arg: "DIR",
+		usage: "where that member keeps its data; default: etcd in --state-dir"}, parsePath)
+}
+
+// DefaultEmbeddedDataDir is where an etcd member in the daemon keeps its data
+// unless it is told otherwise.
+func DefaultEmbeddedDataDir(stateDir string) string { return filepath.Join(stateDir, "etcd") }
+
 // check completes the defaults and finds what cannot be meant.
 func (e *Embedded) check(s *Set, stateDir string) error {
 	tls := e.CertFile != ""
@@ -60,7 +70,7 @@ func (e *Embedded) check(s *Set, stateDir string) error {
 			flagEmbeddedCertFile, flagEmbeddedKeyFile, flagEmbeddedCAFile)
 	}
 	if e.DataDir == "" {
-		e.DataDir = filepath.Join(stateDir, "etcd")
+		e.DataDir = DefaultEmbeddedDataDir(stateDir)
 	}
 	if len(e.Listen) == 0 {
 		e.Listen = []string{"http://127.0.0.1:2379"}

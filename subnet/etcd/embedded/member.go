@@ -58,6 +58,8 @@ const (
 	// history of an hour; etcd refuses every write once this is reached.
 	quota = 2 << 30
 
+	// socketFile, in the data directory, is where etcd serves HTTP.
+	socketFile = "http.sock"
 	// maxSocketPath is sizeof(sun_path) of unix(7) less the final zero.
 	maxSocketPath = 107
 )
@@ -148,7 +150,7 @@ func (c Config) etcd() (*embed.Config, error) {
 		return nil, fmt.Errorf("data directory of the embedded etcd: %w", err)
 	}
 
-	socket := filepath.Join(dir, "http.sock")
+	socket := filepath.Join(dir, socketFile)
 	if len(socket) > maxSocketPath {
 		return nil, fmt.Errorf("data directory %s of the embedded etcd: choose one with a path shorter by %d bytes, since a unix socket goes into it", dir, len(socket)-maxSocketPath)
 	}
