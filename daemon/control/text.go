@@ -184,6 +184,7 @@ func writePeers(b *strings.Builder, peers []tunnel.PeerStatus) {
 	}
 	b.WriteString("\n")
 	t := table.New(b, "PEER SUBNET", "NODE", "ENDPOINT", "PATH", "MTU", "SENT", "RECEIVED", "NOTES")
+	uncounted := false
 	for _, p := range peers {
 		subnet := p.Subnet
 		if p.SubnetV6 != "" {
@@ -193,11 +194,21 @@ func writePeers(b *strings.Builder, peers []tunnel.PeerStatus) {
 		if p.PathMTU > 0 {
 			mtu = fmt.Sprint(p.PathMTU)
 		}
-		t.Row(subnet, shortID(p.NodeID), p.Endpoint, p.Path, mtu,
-			humanize.IBytes(p.TxBytes), humanize.IBytes(p.RxBytes), strings.Join(p.Notes, "; "))
+		sent, received := humanize.IBytes(p.TxBytes), humanize.IBytes(p.RxBytes)
+		if p.Path != pathUDP && p.TxPackets == 0 && p.RxPackets == 0 {
+			sent, received = "-", "-"
+			uncounted = true
+		}
+		t.Row(subnet, shortID(p.NodeID), p.Endpoint, p.Path, mtu, sent, received, strings.Join(p.Notes, "; "))
 	}
 	t.Flush()
+	if uncounted {
+		b.WriteString("(-: carried by the kernel, which counts by device and not by peer: `ip -s link`)\n")
+	}
 }
+
+// pathUDP is the path of packets that pass through the daemon.
+const pathUDP = "udp"
 
 func writeSkipped(b *strings.Builder, skipped []tunnel.SkippedPeer) {
 	if len(skipped) == 0 {

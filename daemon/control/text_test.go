@@ -125,3 +125,23 @@ func TestSpan(t *testing.T) {
 		}
 	}
 }
+
+// The kernel's own paths have no counters by peer, which is not 0 bytes.
+func TestPeersOfTheKernel(t *testing.T) {
+	var b strings.Builder
+	writePeers(&b, []tunnel.PeerStatus{
+		{Subnet: "10.5.3.0/24", Endpoint: "192.0.2.11:8472", Path: "vxlan"},
+		{Subnet: "10.5.4.0/24", Endpoint: "192.0.2.12", Path: "udp"},
+		{Subnet: "10.5.5.0/24", Endpoint: "192.0.2.13:8472", Path: "vxlan", TxPackets: 3, TxBytes: 300, Notes: []string{"udp until a moment ago"}},
+	})
+	want := `
+PEER SUBNET  NODE  ENDPOINT         PATH   MTU  SENT   RECEIVED  NOTES
+10.5.3.0/24  -     192.0.2.11:8472  vxlan  -    -      -
+10.5.4.0/24  -     192.0.2.12       udp    -    0 B    0 B
+10.5.5.0/24  -     192.0.2.13:8472  vxlan  -    300 B  0 B       udp until a moment ago
+(-: carried by the kernel, which counts by device and not by peer: ` + "`ip -s link`" + `)
+`
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", &b, want)
+	}
+}
