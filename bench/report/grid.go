@@ -82,6 +82,8 @@ func (r row) title() string {
 		return workload
 	case r.metric == "bulk":
 		return metric
+	case isPart(r.metric) && isAnyCPU(r):
+		return workload + ", " + spaced(strings.TrimPrefix(r.metric, cpu+"_"))
 	case isRoundTrip: // which both would say
 		return metric + rest
 	}

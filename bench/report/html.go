@@ -137,9 +137,9 @@ func (r Run) page(id string, colours palette) pageRun {
 
 // sections are the charts of one run.
 func (d *Document) sections(colours palette) []section {
-	rates := section{ID: "carried", Title: "What each path carries", Caption: "Bars are medians; the lines through their ends reach from the least to the greatest sample."}
+	rates := section{ID: "carried", Title: "What each path carries", Caption: "Bars are medians; the lines through their ends reach from the least to the greatest sample. An arrow goes on beyond the chart."}
 	latencies := section{ID: "latency", Title: "How long it takes", Caption: "Percentiles of one sample, each the median over the samples."}
-	costs := section{ID: "cpu", Title: "What CPU time it takes", Caption: "Of the whole machine, generators included, for each gigabyte (10⁹ bytes) of payload that arrived, each request or each connection. The parts are medians of their own; the line reaches from the least to the greatest sample of their sum."}
+	costs := section{ID: "cpu", Title: "What CPU time it takes", Caption: "Of the whole machine, generators included, for each gigabyte (10⁹ bytes) of payload that arrived, each request or each connection. The parts are medians of their own; the line reaches from the least to the greatest sample of their sum, an arrow beyond the chart."}
 	for _, profile := range d.profiles() {
 		l := d.pathLineup(profile, colours)
 		rates.add(profile, l.rates(d.rows(profile, isRate)))

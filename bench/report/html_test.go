@@ -118,7 +118,7 @@ func TestPage(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]bool{
-		"doubtful": false, "p99.9": true, "softirq": true, "CPU time, daemons": true, "memory daemons, MiB": true, "Against iperf3": false,
+		"doubtful": false, "p99.9": true, "softirq": true, "TCP 1 flow, daemons, s/GB": true, "memory daemons, MiB": true, "Against iperf3": false,
 		"TCP both ways: throughput, forth": true, "per second, more is better": true, "Side by side": false,
 	} {
 		if got := strings.Contains(makePage(t, full...), name); got != want {

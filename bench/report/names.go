@@ -118,7 +118,7 @@ func spaced(name string) string { return strings.NewReplacer("-", " ", "_", " ")
 func profileTitle(name string) string {
 	switch name {
 	case "veth":
-		return "a veth as it is"
+		return "the underlay as the kernel makes it, which takes superpackets whole"
 	case "notso":
 		return "a NIC without tunnel-segmentation offload"
 	case "noseg":

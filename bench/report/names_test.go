@@ -40,7 +40,7 @@ func TestTitles(t *testing.T) {
 		{"rttload", "half_rtt_p999", ""}:   "RTT/2 p99.9 beside TCP",
 		{"rttload", "bulk", ""}:            "TCP beside requests",
 		{"connect", "connections", ""}:     "connections",
-		{"tcp1", "cpu_user", ""}:           "TCP 1 flow: CPU time, user",
+		{"tcp1", "cpu_user", ""}:           "TCP 1 flow, user",
 		{"quic-3", "first_byte", ""}:       "quic 3: first byte",
 		{"", "", ""}:                       "",
 	} {

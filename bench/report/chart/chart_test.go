@@ -121,6 +121,20 @@ func TestBars(t *testing.T) {
 	near("whisker to", length(t, whisker[0]["x2"]), zero+20*unit)
 }
 
+// A sample gone astray leaves the bars long enough to see.
+func TestStraySample(t *testing.T) {
+	c := &Chart{Groups: []Group{{Rows: []Row{{Bars: []float64{10}, Low: 9, High: 1e4}, {Colour: 1, Bars: []float64{5}}}}}}
+	svg := c.SVG()
+	left, right := c.columns()
+	if got := length(t, attributes(t, svg, "rect", "c0")[0]["width"]); math.Abs(got-(right-left)/2) > 0.05 {
+		t.Errorf("the bar is %v long, want half of %v", got, right-left)
+	}
+	whisker := attributes(t, svg, "line", "whisker")
+	if len(whisker) != 4 || length(t, whisker[0]["x2"]) > right {
+		t.Errorf("there is no arrow: %v", whisker)
+	}
+}
+
 func TestMarks(t *testing.T) {
 	c := &Chart{Log: true, Reference: 1, Groups: []Group{{Rows: []Row{
 		{Marks: []float64{1}, Colour: 0},

@@ -113,7 +113,12 @@ func (c *Chart) drawRow(w *writer, s scale, r Row, y float64) {
 		for _, pass := range []string{"halo", kind} {
 			w.line(pass, low, y, high, y)
 			w.line(pass, low, y-3.5, low, y+3.5)
-			w.line(pass, high, y-3.5, high, y+3.5)
+			if r.High > s.to { // an arrow: it goes on
+				w.line(pass, high-3.5, y-3.5, high, y)
+				w.line(pass, high-3.5, y+3.5, high, y)
+			} else {
+				w.line(pass, high, y-3.5, high, y+3.5)
+			}
 		}
 	}
 	for i, v := range r.Marks {

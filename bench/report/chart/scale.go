@@ -20,6 +20,7 @@ func (c *Chart) newScale(left, right float64) scale {
 			s.from, s.to = min(s.from, v), max(s.to, v)
 		}
 	}
+	longest := 0.0
 	for _, g := range c.Groups {
 		for _, r := range g.Rows {
 			sum := 0.0
@@ -27,6 +28,7 @@ func (c *Chart) newScale(left, right float64) scale {
 				sum += positive(v)
 			}
 			take(sum)
+			longest = max(longest, sum)
 			for _, v := range r.Marks {
 				take(v)
 			}
@@ -51,12 +53,19 @@ func (c *Chart) newScale(left, right float64) scale {
 		s.from, s.to = s.from/air, s.to*air
 	default:
 		s.from = 0
+		if longest > 0 {
+			s.to = min(s.to, mostBars*longest)
+		}
 		if s.to <= 0 {
 			s.to = 1
 		}
 	}
 	return s
 }
+
+// mostBars is how many times the longest bar a linear axis is at most: one
+// sample gone astray must not make all bars too short to see.
+const mostBars = 2
 
 // place of a value; what lies outside is put to the end.
 func (s scale) place(v float64) float64 {
