@@ -57,9 +57,11 @@ bench-datapath: build
 bench-go:
 	go test -run '^$$' -bench . -benchmem ./...
 
-# Programs, the systemd unit and what goes with it; nothing in /etc.
+# Programs, the systemd unit and what goes with it; nothing in /etc. With
+# CNI_FLANNEL=1 the CNI plugin also takes the place of flannel's.
 install: build
 	configs/package/install bin '$(DESTDIR)' $(PREFIX) $(CNIDIR)
+	$(if $(CNI_FLANNEL),ln -sfn weft-cni '$(DESTDIR)$(CNIDIR)/flannel')
 
 # dist/weft_*.deb, and dist/weft-*.tar.gz for systems that are not Debian's.
 package: build

@@ -3,6 +3,9 @@ package netconf
 import (
 	"encoding/json"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -128,5 +131,37 @@ func TestIncomplete(t *testing.T) {
 	want := `{"cniVersion":"1.1.0","ipam":{"dataDir":"/run/x","type":"host-local"},"isGateway":true,"name":"mynet","type":"bridge"}`
 	if err != nil || string(d.Bytes()) != want || d.IPAM != (IPAM{"host-local", "/run/x"}) {
 		t.Errorf("%s, %v, error %v; want %s", d.Bytes(), d.IPAM, err, want)
+	}
+}
+
+// The example of docs/cni.md is what happens.
+func TestDocumentedExample(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/cni.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile("(?s)```(sh|json)\n(.*?)```")
+	found := block.FindAllStringSubmatch(string(doc), -1)
+	if len(found) != 3 || found[0][1] != "sh" {
+		t.Fatalf("docs/cni.md has the blocks %q; want a subnet file, a configuration and a result", found)
+	}
+	path := filepath.Join(t.TempDir(), "subnet.env")
+	if err := os.WriteFile(path, []byte(found[0][2]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env, err := envfile.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := Parse([]byte(found[1][2]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := n.Complete(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := normal(t, string(d.Bytes())), normal(t, found[2][2]); got != want {
+		t.Errorf("got %s, documented is %s", got, want)
 	}
 }
