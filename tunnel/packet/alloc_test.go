@@ -46,6 +46,9 @@ func TestNoAllocations(t *testing.T) {
 		"coalesce": func() {
 			c.Reset()
 			for _, p := range mixed {
+				if c.Continue(p) {
+					continue
+				}
 				info.Parse(p)
 				c.Add(p, &info)
 			}

@@ -106,6 +106,9 @@ func BenchmarkCoalesce(b *testing.B) {
 			for b.Loop() {
 				c.Reset()
 				for _, p := range bench.pkts {
+					if c.Continue(p) {
+						continue
+					}
 					info.Parse(p)
 					c.Add(p, &info)
 				}

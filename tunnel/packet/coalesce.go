@@ -27,6 +27,7 @@ type Coalescer struct {
 	openRun  [maxOpen]int32
 	open     int // how many
 	evict    int // which goes when there are too many, in turn
+	latest   int // the slot of the packet added last, or -1: its run is closed
 
 	taken   int      // runs taken out by Next
 	scratch []byte   // vnet and packet headers of superpackets
@@ -70,6 +71,7 @@ type Run struct {
 func NewCoalescer(maxPackets int) *Coalescer {
 	maxPackets = max(maxPackets, 1)
 	return &Coalescer{
+		latest:  -1,
 		packets: make([]added, 0, maxPackets),
 		runs:    make([]run, 0, maxPackets),
 		// A superpacket has at least two packets, a piece for its headers and
@@ -83,7 +85,7 @@ func NewCoalescer(maxPackets int) *Coalescer {
 // USO for UDP, from Linux 6.2). It takes effect for packets added later.
 func (c *Coalescer) Enable(tcp, udp bool) {
 	c.tcp, c.udp = tcp, udp
-	c.open = 0
+	c.open, c.latest = 0, -1
 }
 
 // Add takes a packet and what Parse said about it. It returns false, having
@@ -98,6 +100,7 @@ func (c *Coalescer) Add(pkt []byte, info *Info) bool {
 	}
 	at := int32(len(c.packets))
 	c.packets = append(c.packets, added{pkt: pkt})
+	c.latest = -1
 
 	if info.Fragment != NotFragment {
 		c.closeBetween(pkt, info)
@@ -113,6 +116,7 @@ func (c *Coalescer) Add(pkt []byte, info *Info) bool {
 	if slot := c.find(hash, pkt, info); slot >= 0 {
 		r := &c.runs[c.openRun[slot]]
 		if s.joinable() && c.join(r, at, pkt, &s) {
+			c.latest = slot
 			if r.full(&s) {
 				c.close(slot)
 			}
@@ -160,11 +164,13 @@ func (c *Coalescer) keepOpen(hash uint32) {
 	}
 	c.openHash[slot] = hash
 	c.openRun[slot] = int32(len(c.runs) - 1)
+	c.latest = slot
 }
 
 // close lets no more packets join the run in the slot.
 func (c *Coalescer) close(slot int) {
 	c.open--
+	c.latest = -1
 	c.openHash[slot] = c.openHash[c.open]
 	c.openRun[slot] = c.openRun[c.open]
 }
@@ -186,5 +192,5 @@ func (c *Coalescer) Reset() {
 	clear(c.pieces)
 	c.packets, c.runs, c.pieces = c.packets[:0], c.runs[:0], c.pieces[:0]
 	c.scratch = c.scratch[:0]
-	c.open, c.taken = 0, 0
+	c.open, c.taken, c.latest = 0, 0, -1
 }

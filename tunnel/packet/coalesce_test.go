@@ -18,6 +18,20 @@ func addAll(t testing.TB, c *Coalescer, pkts ...[]byte) {
 	}
 }
 
+// addQuickly adds packets as the receiver does, and returns how many of them
+// Continue took.
+func addQuickly(t testing.TB, c *Coalescer, pkts ...[]byte) (continued int) {
+	t.Helper()
+	for _, p := range pkts {
+		if c.Continue(p) {
+			continued++
+			continue
+		}
+		addAll(t, c, p)
+	}
+	return continued
+}
+
 // taken is a run as written to the TUN.
 type taken struct {
 	vnet    VnetHdr

@@ -115,13 +115,9 @@ func (c *Coalescer) join(r *run, at int32, pkt []byte, s *shape) bool {
 	if !verify(pkt, s) {
 		return false
 	}
-	c.packets[r.last].next = at
-	r.last = at
-	r.count++
-	r.bytes += len(pkt)
 	r.fixedID = fixedID
 	r.endFlags = s.flags
-	r.nextSeq += uint32(s.payload)
+	c.extend(r, at, len(pkt), s.payload)
 	return true
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 )
@@ -77,10 +78,17 @@ func perFlow(pkts [][]byte) map[string][]string {
 func checkRoundTrip(t testing.TB, c *Coalescer, pkts [][]byte) (runs int) {
 	t.Helper()
 	c.Reset()
+	addQuickly(t, c, pkts...)
+	quickly := takeAll(t, c)
+	c.Reset()
 	addAll(t, c, pkts...)
 	seg := NewSegmenter(64)
 	var out [][]byte
-	for _, r := range takeAll(t, c) {
+	all := takeAll(t, c)
+	if !reflect.DeepEqual(quickly, all) {
+		t.Fatalf("Continue makes other runs than Add: %d, %d", len(quickly), len(all))
+	}
+	for _, r := range all {
 		runs++
 		if r.packets == 1 {
 			out = append(out, r.pkt)

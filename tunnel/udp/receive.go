@@ -144,16 +144,24 @@ func (r *receiver) accept(n int) error {
 func (r *receiver) acceptFrom(from netip.Addr, b []byte, size int, table *tunnel.Table) error {
 	var peer *tunnel.Peer // of the packet before, most likely of this one too
 	packets, bytes := 0, 0
+	added := false                  // the packet added last is this peer's, of this receive
 	self := table.Own().IPv4.Addr() // the tunnel address
 	for more := true; more; {
 		pkt := b[:min(size, len(b))]
 		b = b[len(pkt):]
 		more = len(b) > 0
+		// All that is asked below has the same answer as for the packet before.
+		if added && r.deliver.coalescer.Continue(pkt) {
+			packets++
+			bytes += len(pkt)
+			continue
+		}
 		if why := r.info.Parse(pkt); why != packet.OK {
 			r.counters.drop(reason(why), 1)
 			continue
 		}
 		if peer == nil || !peer.Owns(r.info.Src) {
+			added = false
 			if peer != nil {
 				peer.State.Rx.Count(packets, bytes)
 				packets, bytes = 0, 0
@@ -186,6 +194,7 @@ func (r *receiver) acceptFrom(from netip.Addr, b []byte, size int, table *tunnel
 		if err := r.deliver.add(pkt, &r.info); err != nil {
 			return err
 		}
+		added = true
 	}
 	if peer != nil {
 		peer.State.Rx.Count(packets, bytes)

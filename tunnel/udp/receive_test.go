@@ -131,6 +131,55 @@ func TestAcceptFromSharedEndpoint(t *testing.T) {
 	}
 }
 
+// A packet that goes on where another ended is not taken for it unless the
+// same sender sent both, in one receive.
+func TestAcceptContinuation(t *testing.T) {
+	one := udp4(outside, inside, make([]byte, 100))
+	one[6] = 0x40 // DF: all may have the same ID
+	fixIPv4(one)
+	elsewhere := udp4("10.5.3.9", "10.5.4.1", make([]byte, 100))
+	own := udp4("10.5.3.9", inside, make([]byte, 100))
+	fromOther := func(datagrams ...[]byte) memSend {
+		a := arrival(datagrams...)
+		a.to = outer(3, false)
+		return a
+	}
+	marked := arrival(one, one, one)
+	marked.tos = packet.CE
+	for _, c := range []struct {
+		name     string
+		arrivals []memSend
+		peer     uint64 // packets that count for the peer
+		other    uint64 // packets that count for another one
+		drops    map[string]uint64
+	}{
+		{"one receive", []memSend{arrival(one, one, one, one)}, 4, 0, nil},
+		{"two receives", []memSend{arrival(one, one, one), arrival(one, one)}, 5, 0, nil},
+		{"another sender", []memSend{arrival(one, one, one), fromOther(one)}, 3, 0, map[string]uint64{"rx_spoofed_source": 1}},
+		{"another sender, after one that belongs", []memSend{arrival(one, one, one), fromOther(own, one)}, 3, 1, map[string]uint64{"rx_spoofed_source": 1}},
+		{"another sender, after one to elsewhere", []memSend{arrival(one, one, one), fromOther(elsewhere, one)}, 3, 0, map[string]uint64{"rx_spoofed_source": 1, "rx_not_for_us": 1}},
+		{"after a spoofed one", []memSend{arrival(one, one, one, own, one)}, 4, 0, map[string]uint64{"rx_spoofed_source": 1}},
+		{"congestion met by the second receive", []memSend{arrival(one, one, one), marked}, 3, 0, map[string]uint64{"rx_congestion_not_ect": 3}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMemNode(t, 1)
+			m.setPeers(1, testLease(2, setup{}), testLease(3, setup{}))
+			m.receive(t, c.arrivals...)
+			if fmt.Sprint(m.drops()) != fmt.Sprint(c.drops) {
+				t.Errorf("drops %v, want %v", m.drops(), c.drops)
+			}
+			if n := len(unpack(t, m.tun.take())); n != int(c.peer+c.other) {
+				t.Errorf("%d packets written", n)
+			}
+			for from, want := range map[string]uint64{outside: c.peer, "10.5.3.9": c.other} {
+				if n := m.table.Load().Lookup(addr(from)).State.Rx.Packets.Load(); n != want {
+					t.Errorf("%d packets count for the peer of %s, want %d", n, from, want)
+				}
+			}
+		})
+	}
+}
+
 // What one side cuts, the other joins again.
 func TestReceiveJoins(t *testing.T) {
 	a, b := newMemNode(t, 1), newMemNode(t, 2)
