@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 
 	"golang.org/x/time/rate"
@@ -58,9 +59,11 @@ type Backend struct {
 	stop     context.CancelFunc
 	pilot    sync.WaitGroup
 	checksum *vxlan.ChecksumTest
+	arp      *arpSocket // nil where no path can be probed by ARP
 
-	limit *rate.Limiter // of probes
-	turn  int           // which peer is first to be asked
+	// The pilot's.
+	limit, limitVTEP *rate.Limiter // of probes
+	turn             int           // which peer is first to be asked
 
 	applying sync.Mutex // held from making a state until it is applied
 	told     string     // the last error that was logged; under applying
@@ -72,6 +75,8 @@ type Backend struct {
 	peers   []*peer
 	paths   map[*tunnel.PeerState]*path
 	skipped []tunnel.SkippedPeer
+
+	byTunnelAddr map[netip.Addr]*peer // those that have two ways
 }
 
 // peer is another node that is reached in at least one way.
@@ -207,8 +212,24 @@ func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
 	for _, err := range b.vtep.Missing() {
 		b.log.Warn("a part of the network has no fallback", "why", err)
 	}
+	b.openARP()
 	b.pilot.Go(func() { b.run(running) })
 	return nil
+}
+
+// openARP opens the socket in the namespace of the calling thread. Without it
+// nothing is known of the VTEPs of peers, and they are taken to work.
+func (b *Backend) openARP() {
+	device, _, ok := b.vtep.ARP()
+	if !ok || b.engine == nil {
+		return
+	}
+	arp, err := openARP(device)
+	if err != nil {
+		b.log.Warn("whether peers can be reached by vxlan is not tested", "error", err)
+		return
+	}
+	b.arp = arp
 }
 
 // startUDP starts the engine, if there is one. What it needs of the kernel must
@@ -342,6 +363,10 @@ func (b *Backend) land() {
 // release ends the reconciler before the TUN goes, or it would mourn it.
 func (b *Backend) release() {
 	b.land()
+	if b.arp != nil {
+		b.arp.close()
+		b.arp = nil
+	}
 	if b.net != nil {
 		b.net.Close()
 	}

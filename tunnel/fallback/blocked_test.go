@@ -131,3 +131,38 @@ func TestHeals(t *testing.T) {
 	kerneltest.Exchange(t, a, b)
 	a.Backend = nil
 }
+
+// A VTEP that does not answer is told of while nobody needs it.
+func TestNoFallback(t *testing.T) {
+	l := newLab(t, 2, false)
+	a, b := l.Nodes[0], l.Nodes[1]
+	awaitPath(t, a, b, "udp")
+	silent := func() bool {
+		backend := a.Backend.(*Backend)
+		backend.mu.Lock()
+		defer backend.mu.Unlock()
+		return backend.peers[0].path.vxlan.unanswered > 0
+	}
+	kerneltest.Eventually(t, "an answer by ARP", func() bool { return !silent() })
+	unblock := block(t, b, a, 8472)
+	backend := a.Backend.(*Backend)
+	backend.mu.Lock()
+	backend.peers[0].path.vxlan = standby{unanswered: standbyMissed - 1} // the last one of a row
+	backend.mu.Unlock()
+	kerneltest.Eventually(t, "a line in the log", func() bool { return strings.Contains(a.Log.String(), "is UDP port 8472 filtered") })
+	if notes := fmt.Sprint(a.Status().Peers[0].Notes); !strings.Contains(notes, "its VTEP does not answer") {
+		t.Errorf("notes: %s", notes)
+	}
+	unblock()
+	backend.mu.Lock()
+	backend.peers[0].path.vxlan.askedAt = time.Time{} // the next one now
+	backend.mu.Unlock()
+	kerneltest.Eventually(t, "another line", func() bool { return strings.Contains(a.Log.String(), "its VTEP answers") })
+
+	// A device made anew is asked by as well.
+	kerneltest.Check(t, a.LinkDelete("flannel.1"))
+	backend.mu.Lock()
+	backend.peers[0].path.vxlan = standby{unanswered: 1}
+	backend.mu.Unlock()
+	kerneltest.Eventually(t, "an answer by ARP", func() bool { return !silent() })
+}

@@ -44,17 +44,17 @@ func pathTo(n, other *kerneltest.Node) string {
 
 func awaitPath(t *testing.T, n, other *kerneltest.Node, path string) {
 	t.Helper()
-	kerneltest.Eventually(t, "the path to be "+path, func() bool { return pathTo(n, other) == path })
+	kerneltest.Eventually(t, "the path to be "+path, func() bool {
+		return pathTo(n, other) == path && strings.Contains(peerRoutes(t, n, other), "dev flannel0") == (path == "udp")
+	})
 }
 
 // crash ends a node's data path as the death of its process does: the TUN and
-// the sockets go, and nobody tidies up.
+// the sockets go, and nobody tidies up before.
 func crash(t *testing.T, n *kerneltest.Node) {
 	t.Helper()
 	b := n.Backend.(*Backend)
-	b.land()
-	b.net.Close()
-	b.engine.Close()
+	b.release()
 }
 
 func peerRoutes(t *testing.T, n *kerneltest.Node, other *kerneltest.Node) string {

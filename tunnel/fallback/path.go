@@ -95,7 +95,7 @@ type path struct {
 	packets   uint64 // sent to the peer by udp, as last seen
 	trafficAt time.Time
 
-	vxlanSilent bool // vxlan's own probes are not answered
+	vxlan standby
 }
 
 func newPath(now time.Time) *path { return &path{since: now, hold: minHold} }
@@ -175,7 +175,7 @@ func (p *path) answered(seq uint64, now time.Time) bool {
 // needed is how long probes must be answered before the peer goes back. Where
 // vxlan does not carry, that is shorter: there is less to lose.
 func (p *path) needed() time.Duration {
-	if p.vxlanSilent {
+	if p.vxlan.silent() {
 		return p.hold / quickly
 	}
 	return p.hold

@@ -229,7 +229,7 @@ func TestPathLossy(t *testing.T) {
 func TestPathBothDead(t *testing.T) {
 	s := newSimulation()
 	s.run(5 * time.Second)
-	s.lost, s.vxlanSilent = always, true
+	s.lost, s.vxlan.unanswered = always, standbyMissed
 	s.run(10 * time.Second)
 	s.lost = func(uint64) bool { return false }
 	from := s.now

@@ -3,11 +3,14 @@ package fallback
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"net/netip"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/weftnet/weft/tunnel"
+	"github.com/weftnet/weft/tunnel/netstate"
 	"github.com/weftnet/weft/tunnel/udp"
 )
 
@@ -25,6 +28,8 @@ const (
 	// that packets are sent to come first by being due more often.
 	probeRate  = 500
 	probeBurst = 200
+	vtepRate   = 100
+	vtepBurst  = 20
 
 	// tunInterval is how often it is tried whether there can be a TUN.
 	tunInterval = 10 * time.Second
@@ -40,7 +45,7 @@ func (b *Backend) run(ctx context.Context) {
 	}
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	b.limit = rate.NewLimiter(probeRate, probeBurst)
+	b.limit, b.limitVTEP = rate.NewLimiter(probeRate, probeBurst), rate.NewLimiter(vtepRate, vtepBurst)
 	last := time.Now()
 	for {
 		select {
@@ -60,87 +65,129 @@ func (b *Backend) run(ctx context.Context) {
 	}
 }
 
-// move is a peer whose path came to another decision.
-type move struct {
-	*peer
-	way way
-	why string // "": not worth a line
-}
-
 // look sees what has happened since the last look. paused tells that this
 // process stood still meanwhile.
 func (b *Backend) look(now time.Time, paused bool) {
 	b.mu.Lock()
-	moves := b.decide(now, paused)
-	b.ask(now)
+	var lines news
+	changed := b.decide(now, paused, &lines)
+	b.hear(&lines)
+	b.ask(now, &lines)
 	b.mu.Unlock()
-	if len(moves) == 0 {
-		return
+	if changed {
+		b.applyLogged()
 	}
-	b.applyLogged()
-	b.logMoves(moves)
+	lines.log(b.log)
 }
 
-func (b *Backend) decide(now time.Time, paused bool) (moves []move) {
+// decide has each path think, and tells whether one came to another decision.
+func (b *Backend) decide(now time.Time, paused bool, lines *news) (changed bool) {
 	for _, p := range b.peers {
 		if p.path == nil {
 			continue
 		}
-		changed := false
+		moved := false
 		p.path.traffic(p.udp.State.Tx.Packets.Load(), now)
 		p.udp.State.Echoes.Take(func(seq uint64) {
-			changed = p.path.answered(seq, now) || changed
+			moved = p.path.answered(seq, now) || moved
 		})
 		if paused {
 			p.path.forgive()
 		}
-		changed = p.path.refusals(p.udp.State.Refused.Load(), now) || changed
-		changed = p.path.check(now) || changed
-		if changed {
-			moves = append(moves, move{p, p.path.way, p.path.why})
+		moved = p.path.refusals(p.udp.State.Refused.Load(), now) || moved
+		moved = p.path.check(now) || moved
+		changed = changed || moved
+		switch {
+		case !moved || p.path.why == "":
+		case p.path.way == byUDP:
+			lines.add(slog.LevelInfo, "peer is reached by udp again", p, p.path.why)
+		default:
+			lines.add(slog.LevelWarn, "peer is reached by vxlan for a while", p, p.path.why)
 		}
 	}
-	return moves
+	return changed
+}
+
+// hear takes the answers of VTEPs.
+func (b *Backend) hear(lines *news) {
+	if b.arp == nil {
+		return
+	}
+	b.arp.answers(func(mac netstate.MAC, from netip.Addr) {
+		p := b.byTunnelAddr[from]
+		if p == nil {
+			return
+		}
+		if want, _, _ := p.remote.ARP(); want != mac {
+			return
+		}
+		if p.path.vxlan.silent() {
+			lines.add(slog.LevelInfo, "peer has a fallback: its VTEP answers", p, "it was asked by ARP")
+		}
+		p.path.vxlan.answered()
+	})
 }
 
 // ask sends the probes that are due, as far as there may be any. Who did not
 // get its turn is first at the next.
-func (b *Backend) ask(now time.Time) {
+func (b *Backend) ask(now time.Time, lines *news) {
 	n := len(b.peers)
 	for i := range n {
 		at := (b.turn + i) % n
 		p := b.peers[at]
-		if p.path == nil || !p.path.due(now) {
+		if p.path == nil {
 			continue
 		}
-		if !b.limit.AllowN(now, 1) {
-			b.turn = at
-			return
+		if p.path.due(now) {
+			if !b.limit.AllowN(now, 1) {
+				b.turn = at
+				return
+			}
+			// What this host does not send says nothing about the peer.
+			if seq, err := b.engine.Probe(p.udp); err == nil {
+				p.path.sent(seq, now)
+			}
 		}
-		// What this host does not send says nothing about the peer.
-		if seq, err := b.engine.Probe(p.udp); err == nil {
-			p.path.sent(seq, now)
+		if p.path.vxlan.due(p.path.way == byVXLAN, now) {
+			b.askVTEP(p, now, lines)
 		}
 	}
 }
 
-func (b *Backend) logMoves(moves []move) {
-	lines, more := 0, 0
-	for _, m := range moves {
-		switch {
-		case m.why == "":
-		case lines == maxLines:
-			more++
-		case m.way == byUDP:
-			lines++
-			b.log.Info("peer is reached by udp again", "subnet", m.udp.Subnet, "node", m.udp.NodeID, "endpoint", m.udp.Endpoint, "why", m.why)
-		default:
-			lines++
-			b.log.Warn("peer is reached by vxlan for a while", "subnet", m.udp.Subnet, "node", m.udp.NodeID, "endpoint", m.udp.Endpoint, "why", m.why)
-		}
+func (b *Backend) askVTEP(p *peer, now time.Time, lines *news) {
+	_, mac, _ := b.vtep.ARP()
+	peerMAC, ip, ok := p.remote.ARP()
+	if b.arp == nil || !ok || b.own.Subnet.IsZero() || !b.limitVTEP.AllowN(now, 1) {
+		return
 	}
-	if more > 0 {
-		b.log.Warn("more peers changed their path, see the status", "peers", more)
+	if err := b.arp.ask(mac, b.own.Subnet.IPv4.Addr(), peerMAC, ip); err != nil {
+		return
+	}
+	before := p.path.vxlan.silent()
+	p.path.vxlan.asked(now)
+	if !before && p.path.vxlan.silent() && p.path.way == byUDP {
+		lines.add(slog.LevelWarn, "peer has no fallback now: its VTEP does not answer", p,
+			fmt.Sprintf("%d ARP requests were lost; is UDP port %d filtered on the way?", standbyMissed, b.vtep.Port()))
+	}
+}
+
+// news are log lines about peers.
+type news []func(*slog.Logger)
+
+func (n *news) add(level slog.Level, msg string, p *peer, why string) {
+	*n = append(*n, func(log *slog.Logger) {
+		log.Log(context.Background(), level, msg, "subnet", p.udp.Subnet, "node", p.udp.NodeID, "endpoint", p.udp.Endpoint, "why", why)
+	})
+}
+
+// log writes the first lines, and says how many more there would be.
+func (n news) log(log *slog.Logger) {
+	for i, line := range n {
+		if i == maxLines {
+			log.Warn("more peers changed their path, see the status", "peers", len(n)-maxLines)
+			return
+		}
+		line(log)
 	}
 }
 

@@ -1,6 +1,7 @@
 package fallback
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +24,8 @@ func (b *Backend) meet(leases []subnet.Lease) {
 		bySubnet[remotes[i].Lease.Subnet] = &remotes[i]
 	}
 
-	b.peers = b.peers[:0]
+	b.peers = nil
+	b.byTunnelAddr = make(map[netip.Addr]*peer, len(leases))
 	paths := make(map[*tunnel.PeerState]*path, len(leases))
 	served := make(map[string]bool, len(leases))
 	now := time.Now()
@@ -38,6 +40,7 @@ func (b *Backend) meet(leases []subnet.Lease) {
 				next.path = newPath(now)
 			}
 			paths[p.State] = next.path
+			b.byTunnelAddr[p.Subnet.IPv4.Addr()] = next
 		}
 		b.peers = append(b.peers, next)
 	}

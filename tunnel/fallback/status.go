@@ -70,6 +70,9 @@ func (b *Backend) peerStatus(p *peer, byUDPs map[string]tunnel.PeerStatus, now t
 	case p.path.why != "":
 		s.Notes = append(s.Notes, p.path.note(now))
 	}
+	if p.path != nil && p.path.vxlan.silent() {
+		s.Notes = append(s.Notes, fmt.Sprintf("its VTEP does not answer: is UDP port %d filtered?", b.vtep.Port()))
+	}
 	if p.remote != nil {
 		s.Notes = append(s.Notes, p.remote.Notes...)
 	}

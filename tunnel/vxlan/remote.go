@@ -31,6 +31,17 @@ type end struct {
 	public netip.Addr
 }
 
+// ARP is where the remote's kernel answers ARP inside the tunnel; ok is false
+// where that carries IPv6 only.
+func (r Remote) ARP() (mac netstate.MAC, ip netip.Addr, ok bool) {
+	for _, e := range r.ends {
+		if !e.ipv6 {
+			return e.mac, e.subnet.Addr(), true
+		}
+	}
+	return mac, ip, false
+}
+
 // Remotes makes the endpoints of the leases of a backend type. Those that
 // cannot be reached by VXLAN are returned with the reasons.
 func (v *VTEP) Remotes(own subnet.Lease, typ string, leases []subnet.Lease) (remotes []Remote, skipped []tunnel.SkippedPeer) {

@@ -124,6 +124,17 @@ func (v *VTEP) Devices() (names []string) {
 // without a tunnel.
 func (v *VTEP) Direct() bool { return v.settings.DirectRouting }
 
+// ARP is the device that ARP is spoken on, and its MAC; ok is false where there
+// is none for IPv4.
+func (v *VTEP) ARP() (device string, mac netstate.MAC, ok bool) {
+	for _, s := range v.sides {
+		if !s.ipv6 {
+			return s.device, s.mac, true
+		}
+	}
+	return "", mac, false
+}
+
 // Missing tells which families of the network are not carried, and why.
 func (v *VTEP) Missing() []error { return v.missing }
 
