@@ -37,12 +37,7 @@ func (c *Comparison) Text() string {
 	fmt.Fprintf(&b, "\n%d worse, %d better, %d the same, %d undecided\n", len(c.Of(Worse)), len(c.Of(Better)), len(c.Of(Same)), len(c.Of(Undecided)))
 	c.writeChanges(&b, "Worse", c.Of(Worse))
 	c.writeChanges(&b, "Better", c.Of(Better))
-	if undecided := c.Of(Undecided); len(undecided) > 0 {
-		b.WriteString("\nUndecided\n")
-		for _, change := range undecided {
-			fmt.Fprintf(&b, "  %s: %s\n", change.Figure, change.Reason)
-		}
-	}
+	c.writeUndecided(&b)
 	writeFigures(&b, "Only in the old run", c.OnlyOld)
 	writeFigures(&b, "Only in the new run", c.OnlyNew)
 	fmt.Fprintf(&b, "\nA change counts if the median moved by more than %g %% and the %g %% interval of the ratio leaves 1 out.\n", 100*c.Threshold, 100*c.Confidence)
@@ -85,16 +80,37 @@ func percent(ratio float64) string {
 	return strings.Replace(fmt.Sprintf("%+.1f %%", 100*(ratio-1)), "-", "−", 1)
 }
 
-func (f Figure) String() string {
-	return fmt.Sprintf("%s %s %s %s", f.Path, f.Profile, f.Workload, f.Metric)
+// writeUndecided lists figures by the reason that they have in common.
+func (c *Comparison) writeUndecided(b *strings.Builder) {
+	var reasons []string
+	figures := make(map[string][]Figure)
+	for _, change := range c.Of(Undecided) {
+		if figures[change.Reason] == nil {
+			reasons = append(reasons, change.Reason)
+		}
+		figures[change.Reason] = append(figures[change.Reason], change.Figure)
+	}
+	for _, reason := range reasons {
+		writeFigures(b, "Undecided: "+reason, figures[reason])
+	}
 }
 
+// writeFigures has a line for each workload of a path.
 func writeFigures(b *strings.Builder, title string, figures []Figure) {
 	if len(figures) == 0 {
 		return
 	}
 	fmt.Fprintf(b, "\n%s\n", title)
+	var places []string
+	metrics := make(map[string][]string)
 	for _, f := range figures {
-		fmt.Fprintf(b, "  %s\n", f)
+		place := fmt.Sprintf("%s %s %s", f.Path, f.Profile, f.Workload)
+		if metrics[place] == nil {
+			places = append(places, place)
+		}
+		metrics[place] = append(metrics[place], f.Metric)
+	}
+	for _, place := range places {
+		fmt.Fprintf(b, "  %s: %s\n", place, strings.Join(metrics[place], ", "))
 	}
 }

@@ -3,6 +3,8 @@
 // light or dark, and needs nothing but itself.
 package chart
 
+import "unicode/utf8"
+
 // Chart has a row for each thing compared, in groups, over one axis.
 type Chart struct {
 	Title    string
@@ -57,12 +59,17 @@ const (
 	axisHeight  = 24
 	endsHeight  = 16 // Less and More
 
-	maxLabel  = 112
-	maxValue  = 124
-	labelGap  = 8
-	charWidth = 6.7 // of the text, on the wide side: what fits is not known before
-	tickWidth = 6.2
-	maxTicks  = 6
+	maxLabel = 112
+	maxValue = 124
+	labelGap = 8
+	maxTicks = 6
+
+	// Widths of a character, on the wide side: which font a reader has is not
+	// known.
+	charWidth  = 6.7
+	digitWidth = 7.6
+	spaceWidth = 4.0 // and points
+	tickWidth  = 6.2
 
 	minInterval = 3 // a narrower one would hide what it belongs to
 )
@@ -96,14 +103,25 @@ func (c *Chart) plotTop() float64 {
 
 // columns returns the ends of the plot: between the labels and the values.
 func (c *Chart) columns() (left, right float64) {
-	label, value := 0, 0
+	label, value := 0.0, 0.0
 	for _, g := range c.Groups {
 		for _, r := range g.Rows {
-			label = max(label, len([]rune(r.Label)))
-			value = max(value, len([]rune(r.Value)))
+			label = max(label, charWidth*float64(utf8.RuneCountInString(r.Label)))
+			value = max(value, widthOfValue(r.Value))
 		}
 	}
-	left = margin + min(charWidth*float64(label), maxLabel) + labelGap
-	right = Width - margin - min(charWidth*float64(value), maxValue) - labelGap
+	left = margin + min(label, maxLabel) + labelGap
+	right = Width - margin - min(value, maxValue) - labelGap
 	return left, right
+}
+
+func widthOfValue(s string) (width float64) {
+	for _, r := range s {
+		if r >= '0' && r <= '9' {
+			width += digitWidth
+		} else {
+			width += spaceWidth
+		}
+	}
+	return width
 }

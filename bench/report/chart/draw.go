@@ -18,7 +18,7 @@ func (c *Chart) SVG() string {
 // draw draws from the top down.
 func (c *Chart) draw(w *writer) {
 	w.text("title", atStart, margin, margin+12, Width-2*margin, c.Title)
-	w.text("sub", atStart, margin, margin+29, Width-2*margin+30, c.Subtitle)
+	w.text("sub", atStart, margin, margin+29, (Width-2*margin)*charWidth/tickWidth, c.Subtitle) // smaller
 	c.drawKeys(w)
 
 	left, right := c.columns()
@@ -87,7 +87,7 @@ func (c *Chart) drawGrid(w *writer, s scale, bottom float64) {
 // drawRow draws around the line y.
 func (c *Chart) drawRow(w *writer, s scale, r Row, y float64) {
 	w.text("label", atEnd, s.left-labelGap, y+4, s.left-labelGap-margin+charWidth/2, r.Label)
-	w.text("value", atEnd, Width-margin, y+4, maxValue, r.Value)
+	w.text("value", atEnd, Width-margin, y+4, Width, r.Value)
 	colour := "c" + strconv.Itoa(r.Colour%len(palette))
 
 	sum := 0.0
