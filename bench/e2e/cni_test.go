@@ -3,9 +3,11 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,7 +36,9 @@ func TestCNI(t *testing.T) {
 		if _, err := h.tool("status"); err != nil {
 			t.Error(err)
 		}
-		h.capabilities = bandwidth(t)
+		chosen := env.Subnet.Addr().As4()
+		chosen[3] = 77
+		h.capabilities = fmt.Sprintf(`{%s, "ips": [%q], "mac": "02:57:65:66:74:01"}`, bandwidth(t), netip.AddrFrom4(chosen))
 		if i == 1 {
 			h.capabilities = `{"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}`
 		}
@@ -45,6 +49,18 @@ func TestCNI(t *testing.T) {
 	}
 
 	a, b := hosts[0], hosts[1]
+	if got := a.result.ipv4().As4()[3]; got != 77 {
+		t.Errorf("the container that chose its address has %s", a.result.ipv4())
+	}
+	for _, i := range interfaces(t, a.pod) {
+		if i.Name == "eth0" && i.HardwareAddr.String() != "02:57:65:66:74:01" {
+			t.Errorf("the container that chose its MAC has %s", i.HardwareAddr)
+		}
+	}
+	// Of the chained plugins, CHECK does not find out whether this one works.
+	if got, want := tokenBuckets(t, a.ns), strings.Count(a.capabilities, "Rate"); got != want {
+		t.Errorf("%d queues limit the container of host1, want %d", got, want)
+	}
 	const mtu = 1500 - 28
 	for _, h := range hosts {
 		if got := deviceMTU(t, h.pod, "eth0"); got != mtu {
@@ -99,12 +115,34 @@ func bandwidth(t *testing.T) string {
 	})
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		t.Log("this kernel has no ifb: what containers send is not limited, only what they receive")
-		return `{"bandwidth": {` + towards + `}}`
+		return `"bandwidth": {` + towards + `}`
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return `{"bandwidth": {` + towards + `, "egressRate": 200000000, "egressBurst": 20000000}}`
+	return `"bandwidth": {` + towards + `, "egressRate": 200000000, "egressBurst": 20000000}`
+}
+
+// tokenBuckets counts the queues of a namespace that limit as bandwidth says.
+func tokenBuckets(t *testing.T, ns *lab.Namespace) (n int) {
+	t.Helper()
+	err := ns.Do(func() error {
+		links, err := netlink.LinkList()
+		for _, link := range links {
+			queues, listErr := netlink.QdiscList(link)
+			err = errors.Join(err, listErr)
+			for _, q := range queues {
+				if tbf, ok := q.(*netlink.Tbf); ok && tbf.Rate == 200_000_000/8 {
+					n++
+				}
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // answered connects to an address, behind which a port of a namespace listens,

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/weftnet/weft/bench/lab"
@@ -186,10 +187,48 @@ func TestCNISubnetChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.must("DEL", "old", "")
+	n.pod = &lab.Namespace{Name: "weft-none"}
 	n.must("DEL", "old", "")
 	if names := append(n.files("cni/flannel"), n.files("cni/networks/weft")...); len(names) > 0 {
 		t.Errorf("after DEL there is still %s", names)
 	}
+}
+
+// Containers come and go at the same time: each has an address of its own.
+func TestCNIManyAtOnce(t *testing.T) {
+	n := newCNINode(t)
+	const many = 8
+	var results [many]string
+	var errs [many]error
+	do := func(verb string) {
+		t.Helper()
+		var all sync.WaitGroup
+		for i := range many {
+			all.Go(func() {
+				results[i], errs[i] = n.plugin(verb, fmt.Sprintf("c%d", i), n.conf(""), fmt.Sprintf("CNI_IFNAME=eth%d", i))
+			})
+		}
+		all.Wait()
+		for i, err := range errs {
+			if err != nil {
+				t.Fatal(err, results[i])
+			}
+		}
+	}
+	do("ADD")
+	addresses := map[string]bool{}
+	for _, a := range n.files("cni/networks/weft") {
+		addresses[a] = true
+	}
+	for i, out := range results {
+		var r cniResult
+		if err := json.Unmarshal([]byte(out), &r); err != nil || !addresses[r.ipv4().String()] {
+			t.Errorf("container %d has %s, which is not among %v, error %v", i, r.ipv4(), addresses, err)
+		}
+		delete(addresses, r.ipv4().String())
+	}
+	do("DEL")
+	n.wantNothingLeft()
 }
 
 // Each error has CNI's code, says what to do, and leaves nothing behind.

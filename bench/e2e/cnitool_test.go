@@ -133,11 +133,11 @@ func (h *cniHost) tool(verb string, env ...string) (string, error) {
 	return h.run(env, "", h.cnitool, verb, "weft", "/run/netns/"+h.pod.Name)
 }
 
-// plugin calls weft-cni as a runtime does, for a container's eth0. The
-// container's namespace is gone if the host has no pod.
-func (h *cniHost) plugin(verb, container, conf string) (string, error) {
+// plugin calls weft-cni as a runtime does, for a container's eth0 or what else
+// is in env. The container's namespace is gone if the host has no pod.
+func (h *cniHost) plugin(verb, container, conf string, env ...string) (string, error) {
 	h.t.Helper()
-	env := []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + container, "CNI_IFNAME=eth0"}
+	env = append([]string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + container, "CNI_IFNAME=eth0"}, env...)
 	if h.pod != nil {
 		env = append(env, "CNI_NETNS=/run/netns/"+h.pod.Name)
 	}
