@@ -22,10 +22,11 @@ type carrier struct {
 }
 
 var (
-	onUDP    = carrier{"udp", `{"Type": "udp"}`, 1500 - 28, 1500 - 28}
-	onVXLAN  = carrier{"vxlan", `{"Type": "vxlan"}`, 1500 - 50, 1500 - 70}
-	onDirect = carrier{"vxlan with direct routing", `{"Type": "vxlan", "DirectRouting": true}`, 1500 - 50, 1500 - 70}
-	onHostGW = carrier{"host-gw", `{"Type": "host-gw"}`, 1500, 1500}
+	onUDP      = carrier{"udp", `{"Type": "udp"}`, 1500 - 28, 1500 - 28}
+	onFallback = carrier{"udp with fallback", `{"Type": "udp", "Fallback": "vxlan"}`, 1500 - 50, 1500 - 70}
+	onVXLAN    = carrier{"vxlan", `{"Type": "vxlan"}`, 1500 - 50, 1500 - 70}
+	onDirect   = carrier{"vxlan with direct routing", `{"Type": "vxlan", "DirectRouting": true}`, 1500 - 50, 1500 - 70}
+	onHostGW   = carrier{"host-gw", `{"Type": "host-gw"}`, 1500, 1500}
 
 	carriers = []carrier{onUDP, onVXLAN, onDirect, onHostGW}
 )

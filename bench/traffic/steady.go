@@ -15,10 +15,10 @@ import (
 	"github.com/weftnet/weft/bench/lab"
 )
 
-// Steady is a TCP stream of an even rate between two namespaces. It is slow
-// enough for any path, so that a gap in what arrives is not the sender's
-// congestion window or a full queue, but the path's. All of it is random, and
-// hashed at both ends.
+// Steady is a TCP stream of an even rate between two namespaces: a segment each
+// millisecond. It is slow enough for any path, so that a gap in what arrives is
+// not the sender's congestion window or a full queue, but the path's and what
+// TCP adds to it. All of it is random, and hashed at both ends.
 type Steady struct {
 	arrivals // of bytes, as the receiving program can have them
 
@@ -44,15 +44,17 @@ type Steady struct {
 // The stream is written in portions, one each tick.
 const (
 	steadyTick    = time.Millisecond
-	steadyPortion = 4000                                          // bytes
-	steadyRate    = steadyPortion * int64(time.Second/steadyTick) // bytes a second: 32 Mbit/s
+	steadyPortion = 1000                                          // bytes
+	steadyRate    = steadyPortion * int64(time.Second/steadyTick) // bytes a second: 8 Mbit/s
 	steadyBehind  = 10 * steadyTick                               // a sender late by more leaves out what it missed
 )
 
 // StartSteady connects and begins to send. The stream goes on until Finish or
 // Close; the end of ctx breaks it.
 func StartSteady(ctx context.Context, from, to *lab.Namespace, addr netip.Addr) (*Steady, error) {
-	p, err := connect(ctx, from, to, addr, "")
+	// Every kernel has reno. BBR, the default of some, has a window of four
+	// segments at such a rate, and waits where others go on.
+	p, err := connect(ctx, from, to, addr, "reno")
 	if err != nil {
 		return nil, err
 	}
