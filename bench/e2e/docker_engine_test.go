@@ -181,7 +181,8 @@ func (e *engine) makeImage() {
 // the host's port 8080.
 func (e *engine) serve(name string, flags ...string) {
 	e.c.t.Helper()
-	args := append([]string{"run", "--detach", "--name=" + name, "--publish=8080:80"}, flags...)
+	// httpd takes no notice of SIGTERM as the first process of its namespace.
+	args := append([]string{"run", "--detach", "--name=" + name, "--publish=8080:80", "--stop-signal=KILL"}, flags...)
 	e.containers = append(e.containers, name)
 	e.docker(append(args, "box", "sh", "-c", "echo "+name+" >index.html; exec httpd -f -p 80")...)
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -19,11 +20,17 @@ import (
 // It takes dockerd from PATH; WEFT_DOCKERD and WEFT_DOCKERD_CONFIG name another
 // engine, of a version that Debian does not have for instance.
 func TestDocker(t *testing.T) {
-	c := build(t, spec{hosts: 3, flags: []string{"--ip-masq"}})
+	c := build(t, spec{
+		hosts: 3, flags: []string{"--ip-masq"},
+		config: `{"Network": "10.5.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00:5::/48", "Backend": {"Type": "udp"}}`,
+	})
 	a, b := c.newEngine(0), c.newEngine(1)
 
 	// Whichever comes first switches forwarding on, and if that is Docker, it
 	// sets FORWARD to DROP.
+	if err := c.hosts[1].Sysctl("net/ipv4/ip_forward", "0"); err != nil {
+		t.Fatal(err)
+	}
 	b.start()
 	c.startWeftd(0)
 	c.startWeftd(2)
@@ -41,11 +48,20 @@ func TestDocker(t *testing.T) {
 	for _, e := range []*engine{a, b} {
 		e.makeImage()
 	}
-	a.serve("a")
-	b.serve("b", "--network=weft")
+	a.serve("box-a")
+	b.serve("box-b", "--network=weft")
 	c.attach(2, c.waitReady(2))
 	c.adopt(a, b)
 	c.checkDocker()
+	if policy, err := c.hosts[1].Output("iptables", "-S", "FORWARD"); err != nil || os.Getenv(dockerdVariable) == "" && !strings.Contains(policy, "-P FORWARD DROP") {
+		t.Errorf("Docker that starts before weftd did not set FORWARD to DROP: %v\n%s", err, policy)
+	}
+	for _, i := range []int{0, 1} {
+		out, err := c.hosts[i].Command(t.Context(), weftdPath, "status", "--control-socket="+c.weftds[i].ControlSocket)
+		if err != nil || !strings.Contains(string(out), "WEFT-OVERLAY") {
+			t.Errorf("weftd status says nothing of what Docker drops: %v\n%s", err, out)
+		}
+	}
 
 	t.Run("one bridge for one subnet", func(t *testing.T) {
 		for _, refused := range []struct {
@@ -56,7 +72,7 @@ func TestDocker(t *testing.T) {
 			{a, []string{"docker-network", "create"}, "docker0"},
 			{b, []string{"docker-opts", "--daemon-json=" + b.config}, "docker-network remove weft"},
 			{b, []string{"docker-network", "create", "second"}, "docker-network remove weft"},
-			{b, []string{"docker-network", "remove"}, "containers are on it: b"},
+			{b, []string{"docker-network", "remove"}, "containers are on it: box-b"},
 		} {
 			out, err := c.tryWeftdDocker(refused.engine, refused.args...)
 			if err == nil || !strings.Contains(err.Error(), refused.says) {
@@ -90,13 +106,13 @@ func TestDocker(t *testing.T) {
 		if _, err := w.Host.Command(ctx, w.Binary, "lease", "renew", "--new-subnet", "--control-socket="+w.ControlSocket); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.tryWeftdDocker(b, "docker-network", "create"); err == nil || !strings.Contains(err.Error(), "containers are on it: b") {
+		if _, err := c.tryWeftdDocker(b, "docker-network", "create"); err == nil || !strings.Contains(err.Error(), "containers are on it: box-b") {
 			t.Errorf("docker-network create with a container on the former subnet: %v", err)
 		}
 		c.weftdDocker(b, "docker-network", "create", "--force")
 		c.adopt(a, b)
 		c.checkDocker()
-		b.docker("rm", "--force", "b")
+		b.docker("rm", "--force", "box-b")
 		for _, says := range []string{"removed network weft", "there is no network weft"} {
 			if out := c.weftdDocker(b, "docker-network", "remove"); !strings.Contains(out, says) {
 				t.Errorf("docker-network remove: %s, want %q", out, says)
@@ -140,8 +156,8 @@ func (c *cluster) stopWeftd(i int) {
 // adopt finds the containers of the engines, after each of their starts.
 func (c *cluster) adopt(a, b *engine) {
 	c.t.Helper()
-	c.hosts[0].Container = a.namespace("a", "bridge")
-	c.hosts[1].Container = b.namespace("b", "weft")
+	c.hosts[0].Container = a.namespace("box-a", "bridge")
+	c.hosts[1].Container = b.namespace("box-b", "weft")
 }
 
 // checkDocker goes every way that containers on these hosts have.
@@ -150,6 +166,9 @@ func (c *cluster) checkDocker() {
 	c.reachAll()
 	outside := netip.MustParseAddr("192.0.2.254")
 	for i, from := range c.hosts {
+		if !from.Container.IPv6.IsValid() {
+			c.t.Errorf("the container of host%d has no IPv6 address", from.Number)
+		}
 		for _, to := range c.hosts {
 			if from == to {
 				continue
@@ -166,7 +185,7 @@ func (c *cluster) checkDocker() {
 			continue
 		}
 		// Published on the host's address, and by the container's own.
-		name := map[int]string{0: "a", 1: "b"}[i]
+		name := map[int]string{0: "box-a", 1: "box-b"}[i]
 		for what, client := range map[string]*lab.Namespace{
 			"another host": c.hosts[2].Namespace, "a container elsewhere": c.hosts[2].Container.Namespace, "outside": c.Switch,
 		} {
