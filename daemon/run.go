@@ -102,6 +102,10 @@ func runDaemon(ctx context.Context, o *options.Options, log *slog.Logger) (err e
 			return err
 		}
 		defer member.Close()
+		if len(o.Etcd.Endpoints) == 0 {
+			o.Etcd.Endpoints = member.Endpoints()
+			board.setEndpoints(o.Etcd.Endpoints)
+		}
 		group.Go(func() error { n.watchEmbedded(ctx, member); return nil })
 	}
 	n.registry, err = etcd.New(etcd.Config{
@@ -173,7 +177,7 @@ func startEmbedded(ctx context.Context, e *options.Embedded, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	log.Info("embedded etcd runs", "listen", e.Listen, "data", e.DataDir)
+	log.Info("embedded etcd runs", "endpoints", member.Endpoints(), "data", e.DataDir)
 	return member, nil
 }
 

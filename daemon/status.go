@@ -42,7 +42,7 @@ func newBoard(o *options.Options, self identity) *board {
 			Started:  time.Now(),
 			PID:      os.Getpid(),
 			Node:     control.Node{ID: self.Node.ID, Hostname: self.Node.Hostname},
-			Etcd:     control.Etcd{Endpoints: o.Etcd.Endpoints, Embedded: o.Embedded != nil},
+			Etcd:     control.Etcd{Endpoints: append([]string{}, o.Etcd.Endpoints...), Embedded: o.Embedded != nil},
 			Firewall: control.Firewall{Mode: "off"},
 		},
 		config: errors.New("starting"),
@@ -111,6 +111,9 @@ func (b *board) setUnderlay(u tunnel.Underlay) {
 		}
 	})
 }
+
+// setEndpoints notes where etcd is, once there is one inside this daemon.
+func (b *board) setEndpoints(urls []string) { b.set(func() { b.status.Etcd.Endpoints = urls }) }
 
 // setFirewall notes how the rules are kept, and why they are not.
 func (b *board) setFirewall(f control.Firewall, err error) {

@@ -1,11 +1,11 @@
 package options
 
 import (
+	"errors"
 	"fmt"
-	"net/netip"
-	"net/url"
 	"path/filepath"
-	"strings"
+
+	"github.com/weftnet/weft/subnet/etcd/endpoint"
 )
 
 // Embedded says how to run an etcd member inside the daemon.
@@ -87,9 +87,9 @@ func (e *Embedded) check(s *Set, stateDir string) error {
 }
 
 func (e *Embedded) checkListen(s *Set, listen string, tls bool) error {
-	u, err := url.Parse(listen)
+	u, err := endpoint.ParseListen(listen)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", s.origin(flagEmbeddedListen), err)
+		return fmt.Errorf("%s: %w", s.origin(flagEmbeddedListen), err)
 	}
 	switch {
 	case tls && u.Scheme == "http":
@@ -97,7 +97,7 @@ func (e *Embedded) checkListen(s *Set, listen string, tls bool) error {
 	case !tls && u.Scheme == "https":
 		return fmt.Errorf("%s is %s but there is no certificate: give --%s, --%s and --%s (`weftd etcd init` makes them)",
 			s.origin(flagEmbeddedListen), listen, flagEmbeddedCertFile, flagEmbeddedKeyFile, flagEmbeddedCAFile)
-	case !tls && !loopback(u.Hostname()) && !e.Insecure:
+	case !tls && !endpoint.Loopback(u) && !e.Insecure:
 		return fmt.Errorf("%s is %s: beyond loopback and without TLS anyone could write leases; "+
 			"give --%s, --%s and --%s (`weftd etcd init` makes them), or accept that with --%s",
 			s.origin(flagEmbeddedListen), listen,
@@ -107,40 +107,25 @@ func (e *Embedded) checkListen(s *Set, listen string, tls bool) error {
 }
 
 // client points this daemon's own connection at the member, with the member's
-// certificate where no other is given.
+// certificate where no other is given. Where the member is, it tells itself.
 func (e *Embedded) client(etcd *Etcd) {
-	etcd.Endpoints = []string{local(e.Listen[0])}
+	etcd.Endpoints = nil
 	if e.CertFile != "" && etcd.CertFile == "" && etcd.CAFile == "" {
 		etcd.CertFile, etcd.KeyFile, etcd.CAFile = e.CertFile, e.KeyFile, e.CAFile
 	}
 }
 
-// local is a listen URL as this host reaches it: a member on all addresses is
-// also on loopback.
-func local(listen string) string {
-	listen = strings.Replace(listen, "://0.0.0.0:", "://127.0.0.1:", 1)
-	return strings.Replace(listen, "://[::]:", "://[::1]:", 1)
-}
-
-func loopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
-}
-
-// parseListenURLs takes endpoints that a socket can be bound to.
 func parseListenURLs(text string) ([]string, error) {
-	urls, err := parseEndpoints(text)
-	if err != nil {
-		return nil, err
+	urls, _ := parseNames(text)
+	if len(urls) == 0 {
+		return nil, errors.New("must be at least one URL, for instance http://127.0.0.1:2379")
 	}
-	for _, text := range urls {
-		u, err := url.Parse(text)
-		if err != nil || u.Scheme == "" {
-			return nil, fmt.Errorf("%q must be a URL with http or https, for instance http://127.0.0.1:2379", text)
+	for i, name := range urls {
+		u, err := endpoint.ParseListen(name)
+		if err != nil {
+			return nil, err
 		}
-		if _, err := netip.ParseAddr(u.Hostname()); err != nil && u.Hostname() != "localhost" {
-			return nil, fmt.Errorf("%q must have an IP address of this host, localhost, or 0.0.0.0 for all", text)
-		}
+		urls[i] = u.String()
 	}
 	return urls, nil
 }

@@ -9,8 +9,8 @@ import (
 
 func TestEmbedded(t *testing.T) {
 	tls := []string{"--etcd-embedded-cert-file=c", "--etcd-embedded-key-file=k", "--etcd-embedded-ca-file=ca"}
-	local := Etcd{Endpoints: []string{"http://127.0.0.1:2379"}, Prefix: "/coreos.com/network"}
-	encrypted := Etcd{Endpoints: []string{"https://127.0.0.1:2379"}, Prefix: "/coreos.com/network", CertFile: "c", KeyFile: "k", CAFile: "ca"}
+	member := Etcd{Prefix: "/coreos.com/network"} // which tells where it is
+	encrypted := Etcd{Prefix: "/coreos.com/network", CertFile: "c", KeyFile: "k", CAFile: "ca"}
 	tests := []struct {
 		name string
 		args []string
@@ -18,33 +18,33 @@ func TestEmbedded(t *testing.T) {
 		etcd Etcd
 	}{
 		{name: "defaults",
-			want: Embedded{DataDir: "/var/lib/weft/etcd", Listen: []string{"http://127.0.0.1:2379"}}, etcd: local},
+			want: Embedded{DataDir: "/var/lib/weft/etcd", Listen: []string{"http://127.0.0.1:2379"}}, etcd: member},
 		{name: "below another state directory",
 			args: []string{"--state-dir=/x"},
-			want: Embedded{DataDir: "/x/etcd", Listen: []string{"http://127.0.0.1:2379"}}, etcd: local},
+			want: Embedded{DataDir: "/x/etcd", Listen: []string{"http://127.0.0.1:2379"}}, etcd: member},
 		{name: "a directory of its own",
 			args: []string{"--state-dir=/x", "--etcd-embedded-data-dir=/y"},
-			want: Embedded{DataDir: "/y", Listen: []string{"http://127.0.0.1:2379"}}, etcd: local},
+			want: Embedded{DataDir: "/y", Listen: []string{"http://127.0.0.1:2379"}}, etcd: member},
 		{name: "TLS turns the default to https, and is our own client's too",
 			args: tls,
 			want: Embedded{DataDir: "/var/lib/weft/etcd", Listen: []string{"https://127.0.0.1:2379"}, CertFile: "c", KeyFile: "k", CAFile: "ca"},
 			etcd: encrypted},
-		{name: "on all addresses we are a client of loopback",
+		{name: "on all addresses",
 			args: append([]string{"--etcd-embedded-listen=https://0.0.0.0:2379"}, tls...),
 			want: Embedded{DataDir: "/var/lib/weft/etcd", Listen: []string{"https://0.0.0.0:2379"}, CertFile: "c", KeyFile: "k", CAFile: "ca"},
 			etcd: encrypted},
 		{name: "IPv6, open on request",
 			args: []string{"--etcd-embedded-listen=http://[::]:4001", "--etcd-embedded-insecure"},
 			want: Embedded{DataDir: "/var/lib/weft/etcd", Listen: []string{"http://[::]:4001"}, Insecure: true},
-			etcd: Etcd{Endpoints: []string{"http://[::1]:4001"}, Prefix: "/coreos.com/network"}},
+			etcd: member},
 		{name: "localhost is loopback",
 			args: []string{"--etcd-embedded-listen=http://localhost:4001"},
 			want: Embedded{DataDir: "/var/lib/weft/etcd", Listen: []string{"http://localhost:4001"}},
-			etcd: Etcd{Endpoints: []string{"http://localhost:4001"}, Prefix: "/coreos.com/network"}},
-		{name: "several, of which we use the first",
+			etcd: member},
+		{name: "several",
 			args: []string{"--etcd-embedded-listen=http://127.0.0.1:4001,http://[::1]:4001"},
 			want: Embedded{DataDir: "/var/lib/weft/etcd", Listen: []string{"http://127.0.0.1:4001", "http://[::1]:4001"}},
-			etcd: Etcd{Endpoints: []string{"http://127.0.0.1:4001"}, Prefix: "/coreos.com/network"}},
+			etcd: member},
 		{name: "endpoints and client certificate of one's own",
 			args: append([]string{"--etcd-endpoints=https://a:1", "--etcd-certfile=cc", "--etcd-keyfile=ck"}, tls...),
 			want: Embedded{DataDir: "/var/lib/weft/etcd", Listen: []string{"https://127.0.0.1:2379"}, CertFile: "c", KeyFile: "k", CAFile: "ca"},

@@ -3,17 +3,18 @@ package options
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"path"
-	"strconv"
 	"strings"
+
+	"github.com/weftnet/weft/subnet/etcd/endpoint"
 )
 
 // Etcd says how to reach etcd, and where in it the network lives.
 type Etcd struct {
-	Endpoints []string // URLs with a port, all http or all https
-	Prefix    string   // begins with "/", does not end with one
+	// Endpoints are URLs with a port, all http or all https. There is none where
+	// etcd runs inside the daemon and no other is asked for.
+	Endpoints []string
+	Prefix    string // begins with "/", does not end with one
 
 	// CertFile and KeyFile authenticate this node: both or neither. CAFile
 	// holds the certificates that etcd's own is checked against; where it is
@@ -70,13 +71,13 @@ func (e *Etcd) Check(s *Set) error {
 	case e.CAFile != "":
 		tlsFlag = flagEtcdCAFile
 	}
-	for i, endpoint := range e.Endpoints {
+	for i, text := range e.Endpoints {
 		switch {
-		case strings.Contains(endpoint, "://"):
+		case strings.Contains(text, "://"):
 		case tlsFlag != "":
-			e.Endpoints[i] = "https://" + endpoint
+			e.Endpoints[i] = "https://" + text
 		default:
-			e.Endpoints[i] = "http://" + endpoint
+			e.Endpoints[i] = "http://" + text
 		}
 	}
 	return e.checkSchemes(s, tlsFlag)
@@ -85,15 +86,14 @@ func (e *Etcd) Check(s *Set) error {
 // checkSchemes wants https with TLS files, and no mixture: with one, it would
 // depend on which endpoint answers first whether anything is encrypted.
 func (e *Etcd) checkSchemes(s *Set, tlsFlag string) error {
-	secure := strings.HasPrefix(e.Endpoints[0], "https:")
-	for _, endpoint := range e.Endpoints {
-		switch https := strings.HasPrefix(endpoint, "https:"); {
+	for _, text := range e.Endpoints {
+		switch https := strings.HasPrefix(text, "https:"); {
 		case tlsFlag != "" && !https:
 			return fmt.Errorf("%s is given, but the connection to etcd at %s would not be encrypted: write https in --%s",
-				s.origin(tlsFlag), endpoint, flagEtcdEndpoints)
-		case https != secure:
+				s.origin(tlsFlag), text, flagEtcdEndpoints)
+		case https != strings.HasPrefix(e.Endpoints[0], "https:"):
 			return fmt.Errorf("%s has both http and https, %s and %s: write the same for all",
-				s.origin(flagEtcdEndpoints), e.Endpoints[0], endpoint)
+				s.origin(flagEtcdEndpoints), e.Endpoints[0], text)
 		}
 	}
 	return nil
@@ -128,38 +128,11 @@ func parseEndpoints(text string) ([]string, error) {
 	}
 	endpoints := make([]string, len(names))
 	for i, name := range names {
-		u, err := parseEndpoint(name)
+		u, err := endpoint.Parse(name)
 		if err != nil {
 			return nil, err
 		}
 		endpoints[i] = strings.TrimPrefix(u.String(), "//")
 	}
 	return endpoints, nil
-}
-
-// parseEndpoint takes http://host:port or https://host:port and nothing more;
-// or host:port, as flannel does, for which Check finds the scheme.
-func parseEndpoint(text string) (*url.URL, error) {
-	if strings.Contains(text, "@") {
-		return nil, errors.New("must not contain a user; for that there are --etcd-username and --etcd-password")
-	}
-	full := text
-	if !strings.Contains(text, "://") {
-		full = "//" + text
-	}
-	u, err := url.Parse(full)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "") {
-		return nil, fmt.Errorf("%q must be a URL with http or https, for instance http://127.0.0.1:2379", text)
-	}
-	if u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
-		return nil, fmt.Errorf("%q must end after the port; for the place of the keys there is --etcd-prefix", text)
-	}
-	host, port, err := net.SplitHostPort(u.Host)
-	if err != nil || host == "" {
-		return nil, fmt.Errorf("%q must name a host and a port, for instance http://192.0.2.1:2379", text)
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-		return nil, fmt.Errorf("%q must have a port from 1 to 65535, usually 2379", text)
-	}
-	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
 }

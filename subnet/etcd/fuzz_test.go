@@ -56,20 +56,3 @@ func FuzzChanges(f *testing.F) {
 		}
 	})
 }
-
-// FuzzEndpoint parses endpoints: an accepted one is accepted again, unchanged.
-func FuzzEndpoint(f *testing.F) {
-	for _, s := range []string{"http://10.0.0.1:2379", "10.0.0.1", "[fd00::1]:1", "https://u@h", "http://[fe80::1%25eth0]:2379", "://"} {
-		f.Add(s, true)
-	}
-	f.Fuzz(func(t *testing.T, s string, haveTLS bool) {
-		urls, secure, err := parseEndpoints([]string{s}, haveTLS)
-		if err != nil {
-			return
-		}
-		again, secureAgain, err := parseEndpoints(urls, haveTLS)
-		if err != nil || again[0] != urls[0] || secureAgain != secure {
-			t.Errorf("%q becomes %q, and that %q, error %v", s, urls, again, err)
-		}
-	})
-}

@@ -7,7 +7,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
-	"strings"
+
+	"github.com/weftnet/weft/subnet/etcd/endpoint"
 )
 
 const defaultClientURL = "http://127.0.0.1:2379"
@@ -31,42 +32,33 @@ func (c Config) parseListen(list []string, fallback string) ([]url.URL, error) {
 	}
 	var urls []url.URL
 	for _, s := range list {
-		u, err := c.parseListenURL(strings.TrimSpace(s))
+		u, err := endpoint.ParseListen(s)
 		if err != nil {
-			return nil, fmt.Errorf("listen address %q of the embedded etcd: %w", s, err)
+			return nil, fmt.Errorf("listen address of the embedded etcd: %w", err)
+		}
+		if err := c.checkListen(u); err != nil {
+			return nil, fmt.Errorf("listen address %s of the embedded etcd: %w", s, err)
 		}
 		urls = append(urls, *u)
 	}
 	return urls, nil
 }
 
-func (c Config) parseListenURL(s string) (*url.URL, error) {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Port() == "" || u.Path != "" {
-		return nil, errors.New("want a URL such as https://10.0.0.1:2379")
-	}
-	loopback := u.Hostname() == "localhost"
-	if !loopback {
-		a, err := netip.ParseAddr(u.Hostname())
-		if err != nil {
-			return nil, fmt.Errorf("%q is not an IP address of this host", u.Hostname())
-		}
-		loopback = a.IsLoopback()
-	}
+func (c Config) checkListen(u *url.URL) error {
 	switch {
 	case u.Scheme == "https" && c.CertFile == "":
-		return nil, errors.New("https needs a certificate and its key (`weftd etcd init` makes them)")
-	case loopback || c.Insecure:
+		return errors.New("https needs a certificate and its key (`weftd etcd init` makes them)")
+	case endpoint.Loopback(u) || c.Insecure:
 	case u.Scheme == "https" && c.CAFile != "":
 	case u.Scheme == "https":
-		return nil, errors.New("anybody could write leases, since without a CA file clients need no certificate: " +
+		return errors.New("anybody could write leases, since without a CA file clients need no certificate: " +
 			"give the CA file too, or listen on 127.0.0.1, or accept that with --etcd-embedded-insecure")
 	default:
-		return nil, errors.New("anybody who reaches it could write leases: " +
+		return errors.New("anybody who reaches it could write leases: " +
 			"listen on 127.0.0.1, or write https and give certificate, key and CA files (`weftd etcd init` makes them), " +
 			"or accept that with --etcd-embedded-insecure")
 	}
-	return u, nil
+	return nil
 }
 
 // reachable returns the URL by which this host reaches the listener of u.
