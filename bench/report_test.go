@@ -37,7 +37,7 @@ func TestReportAndCompare(t *testing.T) {
 		stderr string
 	}{
 		{[]string{"report", full}, 0, "TCP 1 flow, Gbit/s", ""},
-		{[]string{"report", full, run}, 0, "Run B: " + run, ""},
+		{[]string{"report", full, run}, 0, "Run B: run.json", ""},
 		{[]string{"report", full, "--markdown"}, 0, "| TCP 1 flow, Gbit/s |", ""},
 		{[]string{"report", "--html", "-", full, run}, 0, "Side by side", ""},
 		{[]string{"report", full, "--html", page}, 0, "", ""},

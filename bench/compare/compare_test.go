@@ -183,7 +183,7 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got != string(want) {
-			t.Errorf("%s differs (go test -update writes it anew):\n%s", file, got)
+			t.Errorf("%s differs (go test -update writes it anew):\n%.5000s", file, got)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"maps"
+	"path/filepath"
 	"slices"
 
 	"github.com/weftnet/weft/bench/report/chart"
@@ -14,14 +15,15 @@ import (
 // Run is a document among others.
 type Run struct {
 	Letter string // A, B, …, by which it is called where there are several
-	File   string // where it is from
+	File   string // name of the file it is from
 	*Document
 }
 
-// NewRuns names documents that are shown together. There are as many files.
+// NewRuns names documents that are shown together. There are as many files;
+// the folders they are in concern nobody who is shown the report.
 func NewRuns(files []string, documents []*Document) (runs []Run) {
 	for i, d := range documents {
-		runs = append(runs, Run{Letter: letters(i), File: files[i], Document: d})
+		runs = append(runs, Run{Letter: letters(i), File: printableText(filepath.Base(files[i])), Document: d})
 	}
 	return runs
 }

@@ -27,7 +27,7 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("%s differs (go test -update writes it anew):\n%s", file, got)
+		t.Errorf("%s differs (go test -update writes it anew):\n%.5000s", file, got)
 	}
 }
 

@@ -65,12 +65,13 @@ func (d *Document) Markdown() string {
 		b.WriteString("\n")
 	}
 	for _, profile := range d.profiles() {
-		heading := "**Underlay " + markdown(profile) + "**"
+		b.WriteString("**Underlay " + markdown(profile) + "**")
 		if title := profileTitle(profile); title != "" {
-			heading += ", " + title
+			b.WriteString(": " + title)
 		}
+		b.WriteString("\n\n")
 		for _, g := range d.grids(profile, false) {
-			fmt.Fprintf(&b, "%s: %s\n\n%s\n\n", heading, g.Caption, g.writer(markdown).RenderMarkdown())
+			fmt.Fprintf(&b, "%s%s:\n\n%s\n\n", strings.ToUpper(g.Caption[:1]), g.Caption[1:], g.writer(markdown).RenderMarkdown())
 		}
 	}
 	if len(d.Results) == 0 {
