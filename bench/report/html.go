@@ -102,7 +102,7 @@ type pageTables struct {
 // It loads nothing.
 func HTML(runs []Run) ([]byte, error) {
 	colours := newPalette(runs...)
-	p := page{CSS: template.CSS(pageStyle())}
+	p := page{CSS: template.CSS(chart.Variables() + pageCSS + chart.CSS())}
 	if len(runs) > 1 {
 		p.SideBySide = sideBySide(runs, colours)
 	}
@@ -119,8 +119,6 @@ func HTML(runs []Run) ([]byte, error) {
 	}
 	return b.Bytes(), nil
 }
-
-func pageStyle() string { return chart.Variables() + pageCSS + chart.CSS() }
 
 func (r Run) page(id string, colours palette) pageRun {
 	e := &r.Environment

@@ -172,6 +172,10 @@ func TestPartialDocuments(t *testing.T) {
 			run := Run{File: "x.json", Document: d}
 			page := makePage(t, run)
 			makePage(t, NewRuns([]string{"x", "y"}, []*Document{d, d})...)
+			apart := makePage(t, NewRuns([]string{"first.json", "second.json"}, []*Document{d, {}})...)
+			if !strings.Contains(apart, "2 runs of weft-bench") || strings.Contains(apart, "Side by side") {
+				t.Error("two runs with nothing in common are not listed")
+			}
 			if len(d.Results) == 0 && (!strings.Contains(page, "no results") || !strings.Contains(d.Tables(), "no results") || !strings.Contains(d.Markdown(), "no results")) {
 				t.Error("it is not said that there are no results")
 			}
