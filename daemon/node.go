@@ -275,14 +275,14 @@ func (n *node) mayRenumber() bool {
 		return false
 	}
 	for _, s := range n.previous {
-		bridge, containers, err := underlay.ContainersOn(s)
+		containers, err := underlay.ContainersOn(s)
 		if err != nil {
 			n.log.Warn("containers on the previous subnet cannot be counted; keeping the subnet", "error", err)
 			return false
 		}
-		if containers > 0 {
+		if count := len(containers.MTUs); count > 0 {
 			if !n.keptTold { // asked again and again while the conflict lasts
-				n.log.Warn("containers still use the previous subnet; keeping it", "subnet", s, "bridge", bridge, "containers", containers)
+				n.log.Warn("containers still use the previous subnet; keeping it", "subnet", s, "bridge", containers.Bridge, "containers", count)
 				n.keptTold = true
 			}
 			return false

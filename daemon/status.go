@@ -232,7 +232,11 @@ func firewallStatus(f firewall.Status) (control.Firewall, error) {
 
 // Status and RenewLease make the node a control.Daemon.
 
-func (n *node) Status() control.Status { return n.board.snapshot() }
+func (n *node) Status() control.Status {
+	s := n.board.snapshot()
+	s.Containers = containers(s)
+	return s
+}
 
 // filing is how long the subnet file may take to follow a renewed lease.
 const filing = 10 * time.Second

@@ -30,6 +30,9 @@ type Status struct {
 	Etcd     Etcd     `json:"etcd"`
 	Firewall Firewall `json:"firewall"`
 
+	// Containers is nil where no bridge has an address of this node's subnet.
+	Containers *Containers `json:"containers,omitempty"`
+
 	// Backend is nil until the network config is known and a backend runs.
 	Backend *tunnel.Status `json:"backend,omitempty"`
 
@@ -95,6 +98,15 @@ type Firewall struct {
 	Why      string   `json:"why,omitempty"`
 	Answers  []string `json:"answers,omitempty"` // what others drop, Docker above all, and how that was answered
 	Problems []string `json:"problems,omitempty"`
+}
+
+// Containers are those on this node's subnet.
+type Containers struct {
+	Bridge string `json:"bridge"`
+	Count  int    `json:"count"`
+	// Larger is how many have an MTU above the backend's: they were started
+	// before it was that.
+	Larger int `json:"larger_mtu,omitempty"`
 }
 
 // BadEntry is a key in etcd that could not be read.

@@ -62,6 +62,9 @@ func (s *Status) writeNode(b *strings.Builder, now time.Time) {
 		t.Row("", answer)
 	}
 	t.Row("backend", backendText(s.Backend))
+	if s.Containers != nil {
+		t.Row("containers", s.Containers.String())
+	}
 	t.Flush()
 }
 
@@ -141,6 +144,15 @@ func (f Firewall) String() string {
 	}
 	for _, p := range f.Problems {
 		text += "; PROBLEM: " + p
+	}
+	return text
+}
+
+// String is the containers on one line.
+func (c Containers) String() string {
+	text := fmt.Sprintf("%d on %s", c.Count, c.Bridge)
+	if c.Larger > 0 {
+		text += fmt.Sprintf("; %d with an MTU above the backend's, which costs them a little: start them anew when it suits", c.Larger)
 	}
 	return text
 }

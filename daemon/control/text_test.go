@@ -28,8 +28,9 @@ func readyStatus() Status {
 			Revision: 1041, Expires: now.Add(23*time.Hour + 59*time.Minute), Held: true},
 		Underlay: Underlay{Interface: "eth0", MTU: 1500, IPv4: netip.MustParseAddr("192.0.2.10"), IPv6: netip.MustParseAddr("2001:db8::10"),
 			PublicIPv4: netip.MustParseAddr("198.51.100.7"), PublicIPv6: netip.MustParseAddr("2001:db8::10")},
-		Etcd:     Etcd{Endpoints: []string{"https://10.0.0.2:2379", "https://10.0.0.3:2379"}, Connected: true, LastContact: now.Add(-time.Second)},
-		Firewall: Firewall{Mode: "nftables", Why: "the network config asks for it"},
+		Etcd:       Etcd{Endpoints: []string{"https://10.0.0.2:2379", "https://10.0.0.3:2379"}, Connected: true, LastContact: now.Add(-time.Second)},
+		Firewall:   Firewall{Mode: "nftables", Why: "the network config asks for it"},
+		Containers: &Containers{Bridge: "docker0", Count: 3},
 		Backend: &tunnel.Status{
 			Type: "udp", Device: "flannel0", MTU: 1472,
 			Capabilities: []tunnel.Capability{
@@ -61,6 +62,7 @@ func brokenStatus() Status {
 	s.Underlay.IPv6, s.Underlay.PublicIPv4 = netip.Addr{}, s.Underlay.IPv4
 	s.Backend.Peers = s.Backend.Peers[:1]
 	s.Backend.Capabilities, s.Backend.Skipped, s.Backend.Drops = nil, nil, nil
+	s.Containers = &Containers{Bridge: "docker0", Count: 3, Larger: 2}
 	s.Backend.Problems = []string{"link flannel0: the link does not exist now"}
 	s.BadEntries = []BadEntry{{Key: "/coreos.com/network/subnets/10.5.1.0-24", Revision: 7, Error: "PublicIP \"x\": not an address"}}
 	return s

@@ -142,12 +142,12 @@ func (c check) route(r netlink.Route) error {
 			if err != nil {
 				return err
 			}
-			if ports == 0 {
+			if len(ports) == 0 {
 				return nil
 			}
 			return &FormerBridgeError{fmt.Sprintf("bridge %s has %v and %d attached devices; it lies in the cluster network %v, but not in this node's subnet (%v): "+
 				"restart what manages the bridge with the subnet of this node (for docker0 that is Docker), or choose another network (weftd config set)",
-				device, dst, ports, n, c.own)}
+				device, dst, len(ports), n, c.own)}
 		}
 	}
 	text := routeText(r, dst, device)

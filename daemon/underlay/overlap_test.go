@@ -137,8 +137,11 @@ func TestContainersOn(t *testing.T) {
 	l := newLAN(t)
 	count := func() (text string) {
 		l.do(func() error {
-			bridge, n, err := ContainersOn(own)
-			text = fmt.Sprint(bridge, " ", n)
+			c, err := ContainersOn(own)
+			text = fmt.Sprint(c.Bridge, " ", len(c.MTUs))
+			if c.Larger(1499) != len(c.MTUs) || c.Larger(1500) != 0 {
+				t.Errorf("MTUs %v", c.MTUs)
+			}
 			return err
 		})
 		return text
