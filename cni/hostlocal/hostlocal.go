@@ -17,7 +17,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/utils"
 )
@@ -31,10 +33,54 @@ type Reservation struct {
 	IfName      string // empty where a host-local before 0.8.0 has written it
 }
 
-// List returns the reservations of a network, sorted by file name. dataDir is
+// List returns the reservations of a network, sorted by address. dataDir is
 // the one in the network's ipam; empty is host-local's default. No folder is an
 // empty one.
 func List(dataDir, network string) ([]Reservation, error) {
+	addresses, err := addressFiles(dataDir, network)
+	if err != nil {
+		return nil, err
+	}
+	var all []Reservation
+	for addr, path := range addresses {
+		content, err := readSmall(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // released just now
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read host-local's addresses: %w", err)
+		}
+		if r, ok := parse(addr, content); ok {
+			all = append(all, r)
+		}
+	}
+	slices.SortFunc(all, func(a, b Reservation) int { return a.Addr.Compare(b.Addr) })
+	return all, nil
+}
+
+// RemoveEmpty frees addresses of which nobody knows who has them: host-local
+// does not sync its files, so that they may be empty after a power failure, and
+// cannot release such an address itself. A file that is being written just now
+// is left alone.
+func RemoveEmpty(dataDir, network string) error {
+	addresses, err := addressFiles(dataDir, network)
+	if err != nil {
+		return err
+	}
+	for _, path := range addresses {
+		st, err := os.Stat(path)
+		if err == nil && st.Size() == 0 && time.Since(st.ModTime()) > time.Minute {
+			err = os.Remove(path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("free an address of host-local: %w", err)
+		}
+	}
+	return nil
+}
+
+// addressFiles returns the paths of the files of a network's addresses.
+func addressFiles(dataDir, network string) (map[netip.Addr]string, error) {
 	if dataDir == "" {
 		dataDir = defaultDataDir
 	}
@@ -46,24 +92,13 @@ func List(dataDir, network string) ([]Reservation, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list host-local's addresses: %w", err)
 	}
-	var all []Reservation
+	files := map[netip.Addr]string{}
 	for _, e := range entries {
-		addr, err := netip.ParseAddr(e.Name())
-		if err != nil || !e.Type().IsRegular() {
-			continue
-		}
-		content, err := readSmall(filepath.Join(dir, e.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // released just now
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read host-local's addresses: %w", err)
-		}
-		if r, ok := parse(addr, content); ok {
-			all = append(all, r)
+		if addr, err := netip.ParseAddr(e.Name()); err == nil && e.Type().IsRegular() {
+			files[addr] = filepath.Join(dir, e.Name())
 		}
 	}
-	return all, nil
+	return files, nil
 }
 
 // readSmall reads no more than a container's ID and an interface can be.
@@ -77,8 +112,7 @@ func readSmall(path string) (string, error) {
 	return string(b), err
 }
 
-// parse is false for content that names no container: a crash between making
-// the file and writing it leaves an empty one.
+// parse is false for content that names no container.
 func parse(addr netip.Addr, content string) (Reservation, bool) {
 	id, ifName, _ := strings.Cut(strings.TrimSpace(content), "\n")
 	r := Reservation{Addr: addr, ContainerID: strings.TrimSpace(id), IfName: strings.TrimSpace(ifName)}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
 )
 
 func TestList(t *testing.T) {
@@ -31,6 +32,35 @@ func TestList(t *testing.T) {
 	}
 	if _, err := List(dir, "../mynet"); err == nil {
 		t.Error("a network named ../mynet was listed")
+	}
+}
+
+func TestRemoveEmpty(t *testing.T) {
+	dir := t.TempDir()
+	if err := RemoveEmpty(dir, "mynet"); err != nil {
+		t.Errorf("no folder: %v", err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "mynet"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	for name, content := range map[string]string{"10.5.1.2": "", "10.5.1.3": "", "10.5.1.4": "c1\r\neth0", "lock": ""} {
+		path := filepath.Join(dir, "mynet", name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if name != "10.5.1.3" { // which is being written
+			if err := os.Chtimes(path, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := RemoveEmpty(dir, "mynet"); err != nil {
+		t.Error(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "mynet", "*"))
+	if err != nil || len(left) != 3 || filepath.Base(left[0]) != "10.5.1.3" || filepath.Base(left[1]) != "10.5.1.4" {
+		t.Errorf("left %q, error %v", left, err)
 	}
 }
 

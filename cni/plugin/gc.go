@@ -20,11 +20,11 @@ import (
 // The reference plugins (1.9) answer GC, but bridge does not hand it to
 // host-local, and both do nothing. So each attachment is deleted by itself.
 func (c *call) gc() error {
+	errs := c.deleteKept()
 	conf, err := c.gcConf()
 	if err != nil {
-		return err
+		return joined(append(errs, err))
 	}
-	errs := c.deleteKept()
 	if conf.IPAM.Type == "host-local" {
 		errs = append(errs, c.releaseAddresses(conf.IPAM.DataDir)...)
 	}
@@ -87,6 +87,9 @@ func (c *call) deleteStale(a scratch.Attachment, conf netconf.Delegate) error {
 // that are not valid, whether or not their configuration was kept.
 func (c *call) releaseAddresses(dataDir string) (errs []error) {
 	all, err := hostlocal.List(dataDir, c.network.Name)
+	if err == nil {
+		err = hostlocal.RemoveEmpty(dataDir, c.network.Name)
+	}
 	if err != nil {
 		return []error{types.NewError(types.ErrIOFailure, err.Error(), "dataDir in the network's ipam must be the directory of host-local")}
 	}

@@ -42,7 +42,7 @@ func TestGC(t *testing.T) {
 			"bridge DEL c3/eth0 " + n.bridgeConf(version110, ""),
 			`bridge DEL c4/eth0 {"name":"mynet","type":"bridge"}`,
 		}
-		addresses := []string{released("c10", "eth0", "10.5.1.8/30"), released("c9", "eth5", "10.5.1.8/30")}
+		addresses := []string{released("c9", "eth5", "10.5.1.8/30"), released("c10", "eth0", "10.5.1.8/30")}
 		list := valid[len(`"cni.dev/valid-attachments":`):]
 		passed := []string{"bridge GC / " + n.bridgeConf(`"cni.dev/attachments":`+list+`,`+valid+`,`+version110, "")}
 		if removed {
@@ -66,7 +66,10 @@ func TestGCFails(t *testing.T) {
 	if calls := n.calls(); len(calls) != 4 {
 		t.Errorf("called %q", calls)
 	}
-	wantError(t, n.call("GC", `"delegate": {"name": "x"}`), types.ErrInvalidNetworkConfig)
+	wantError(t, n.call("GC", `"delegate": {"name": "x"}`), 5, "2 things could not be collected", "bridge DEL: first", "delegate has a name")
+	n.plugins.Fail("bridge", "DEL", "")
+	wantError(t, n.call("GC", `"delegate": {"name": "x"}`), types.ErrInvalidNetworkConfig, "delegate has a name")
+	want(t, "kept", n.files("scratch"), "")
 }
 
 func TestGCWithOtherIPAM(t *testing.T) {
