@@ -55,7 +55,7 @@ func TestCommandLines(t *testing.T) {
 }
 
 func TestCommandHelp(t *testing.T) {
-	for _, line := range []string{"config", "config get", "config set", "lease", "lease renew", "lease list", "etcd", "etcd init", "status", "version"} {
+	for _, line := range []string{"docker-opts", "docker-network", "docker-network create", "docker-network remove", "config", "config get", "config set", "lease", "lease renew", "lease list", "etcd", "etcd init", "status", "version"} {
 		for _, flag := range []string{"-h", "--help"} {
 			status, stdout, stderr := run(t, append(strings.Fields(line), flag)...)
 			if status != 0 || stderr != "" || !strings.HasPrefix(stdout, "Usage: weftd "+line) {
