@@ -28,7 +28,7 @@ var (
 	onDirect   = carrier{"vxlan with direct routing", `{"Type": "vxlan", "DirectRouting": true}`, 1500 - 50, 1500 - 70}
 	onHostGW   = carrier{"host-gw", `{"Type": "host-gw"}`, 1500, 1500}
 
-	carriers = []carrier{onUDP, onVXLAN, onDirect, onHostGW}
+	carriers = []carrier{onUDP, onFallback, onVXLAN, onDirect, onHostGW}
 )
 
 // spec is a cluster of so many hosts.
@@ -61,6 +61,7 @@ func TestBackends(t *testing.T) {
 		}
 		for _, k := range carriers {
 			t.Run(k.name+", "+name, func(t *testing.T) {
+				t.Parallel()
 				mtu := k.mtu
 				if test.dual {
 					mtu = k.dualMTU

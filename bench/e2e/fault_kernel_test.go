@@ -8,11 +8,11 @@ func TestKernelBackendFaults(t *testing.T) {
 	var faults []fault
 	for _, k := range []carrier{onVXLAN, onHostGW} {
 		faults = append(faults,
-			fault{name: k.name + ", both daemons killed", carrier: k, strike: kill(0, 1)},
+			fault{name: k.name + ", both daemons killed", carrier: k, strike: kill(0, 1), slow: k == onHostGW},
 			fault{name: k.name + ", sending daemon stopped (SIGSTOP)", carrier: k, strike: freeze(0), slow: true},
 			fault{name: k.name + ", receiving daemon stopped (SIGSTOP)", carrier: k, strike: freeze(1), slow: true},
 			fault{name: k.name + ", etcd stopped", carrier: k, strike: stopEtcd, slow: true},
-			fault{name: k.name + ", routes deleted", carrier: k, strike: func(c *cluster) { c.deleteWeftRoutes(0) }},
+			fault{name: k.name + ", routes deleted", carrier: k, strike: func(c *cluster) { c.deleteWeftRoutes(0) }, slow: k == onVXLAN},
 		)
 	}
 	faults = append(faults,

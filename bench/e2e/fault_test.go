@@ -44,7 +44,7 @@ const faultRuns = "WEFT_FAULT_RUNS"
 // runFaults does each fault on a cluster of its own.
 func runFaults(t *testing.T, faults []fault) {
 	runs := 1
-	if n, err := strconv.Atoi(os.Getenv(faultRuns)); err == nil {
+	if n, err := strconv.Atoi(os.Getenv(faultRuns)); err == nil && n > 0 {
 		runs = n
 	}
 	for _, f := range faults {
@@ -52,6 +52,9 @@ func runFaults(t *testing.T, faults []fault) {
 			continue
 		}
 		t.Run(f.name, func(t *testing.T) {
+			if runs == 1 { // and not measured: most of it is waiting
+				t.Parallel()
+			}
 			var tcp, udp []time.Duration
 			for n := range runs {
 				// As a test of its own, which removes its cluster.

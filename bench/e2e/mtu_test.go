@@ -15,9 +15,10 @@ import (
 // backend was another then, are told so by ICMP; where that is filtered, TCP
 // goes on by the MSS clamp and UDP in fragments.
 func TestContainersWithALargerMTU(t *testing.T) {
-	for _, k := range []carrier{onUDP, onVXLAN} {
+	for _, k := range []carrier{onUDP, onFallback, onVXLAN} {
 		for _, filtered := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, ICMP filtered %v", k.name, filtered), func(t *testing.T) {
+				t.Parallel()
 				f := fault{carrier: k, containerMTU: 1500}
 				if filtered {
 					f.prepare = filterICMPToContainers

@@ -36,7 +36,8 @@ func TestRoutedUnderlay(t *testing.T) {
 		near, far string // path to the two other hosts
 		slow      bool   // has little that the others have not
 	}{
-		{onUDP, true, "udp", "udp", false},
+		{onUDP, true, "udp", "udp", true},
+		{onFallback, true, "udp", "udp", false},
 		{onVXLAN, true, "vxlan", "vxlan", true},
 		{onDirect, true, "direct", "vxlan", false},
 		{onDirect, false, "direct", "vxlan", true},
@@ -46,6 +47,7 @@ func TestRoutedUnderlay(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := startRouted(t, test.carrier, test.dual)
 			c.reachAll()
 			near, far := c.hosts[1], c.hosts[2]
