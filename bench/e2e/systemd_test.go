@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -26,7 +27,7 @@ func TestSystemd(t *testing.T) {
 	client := []string{"--etcd-endpoints=https://" + a.Host.IPv4.String() + ":2379", "--etcd-cafile=/etc/weft/pki/ca.crt",
 		"--etcd-certfile=/etc/weft/pki/client.crt", "--etcd-keyfile=/etc/weft/pki/client.key"}
 	r.succeeds(func() error {
-		_, err := a.Command(t.Context(), "weftd", append([]string{"config", "set", "/usr/share/weft/network/udp.json"}, client...)...)
+		_, err := a.Command(t.Context(), "weftd", append([]string{"config", "set", "/usr/share/weft/network/fallback.json"}, client...)...)
 		return err
 	})
 	a.waitReady()
@@ -86,6 +87,12 @@ func TestSystemd(t *testing.T) {
 	}
 	t.Run("misconfigured", func(t *testing.T) { endsForGood(t, b, options) })
 	t.Run("failing", func(t *testing.T) { triesSlowly(t, b, options) })
+	for _, m := range r.machines {
+		log := m.run("journalctl", "--unit=weftd", "--no-pager")
+		if containsAny(log, "not permitted", "ermission denied", "ead-only file system", "address family not supported") {
+			t.Errorf("the unit forbids what weftd needs:\n%s", log)
+		}
+	}
 	t.Run("remove", func(t *testing.T) { removes(t, b) })
 }
 
@@ -130,8 +137,9 @@ func triesSlowly(t *testing.T, m *machine, options string) {
 	})
 	m.write("/etc/default/weftd", options)
 	m.waitReady()
-	if n := m.property("NRestarts"); n != "1" {
-		t.Errorf("%s restarts within the seconds that one should take", n)
+	// One, if the machine is quick.
+	if n, err := strconv.Atoi(m.property("NRestarts")); err != nil || n < 1 || n > 3 {
+		t.Errorf("%d restarts within the seconds that one takes, %v", n, err)
 	}
 }
 
