@@ -25,8 +25,8 @@ func (w way) String() string {
 // When probes of the udp path go out, one by one.
 const (
 	askNew     = 100 * time.Millisecond // a peer that has not answered yet
-	askActive  = 200 * time.Millisecond // one that is being sent packets
-	askSuspect = 50 * time.Millisecond  // one whose answer is late
+	askActive  = 100 * time.Millisecond // one that is being sent packets
+	askSuspect = 20 * time.Millisecond  // one whose answer is late
 	askIdle    = 5 * time.Second        // any other on udp
 	askGone    = 500 * time.Millisecond // one on vxlan
 	askDead    = 5 * time.Second        // one on vxlan that has been silent for deadAfter
@@ -37,12 +37,17 @@ const (
 
 // What answers, or none, lead to.
 const (
-	// lateAfter and patience are for a path without delay; twice its round
-	// trip time comes on top.
-	lateAfter   = 100 * time.Millisecond
-	patience    = 500 * time.Millisecond
+	// lateAfter and minPatience are for a path without delay; twice its round
+	// trip time comes on top. TCP sends a lost segment again after 200, 600 and
+	// 1400 ms: a dead path must be left before the second time.
+	lateAfter   = 60 * time.Millisecond
+	minPatience = 350 * time.Millisecond
 	maxPatience = 3 * time.Second
-	minMissed   = 4 // probes without an answer before a path counts as dead
+	minMissed   = 8 // probes without an answer before a path counts as dead
+
+	// afterthought is for how long after a fall the answers to earlier probes
+	// may still prove that the peer was only slow.
+	afterthought = 2 * time.Second
 
 	// newFor is how long a new peer may take to answer for the first time:
 	// it has to learn of this node first.
@@ -81,6 +86,8 @@ type path struct {
 	unanswered int                          // how many since
 	best       uint64                       // highest number answered
 	trip       time.Duration                // round trip time, smoothed
+	patience   time.Duration                // how long an answer may take beyond that
+	fell       uint64                       // number of the last one before it was left for silence
 
 	goodSince time.Time // on vxlan: since when all probes have been answered; zero: they are not
 	hold      time.Duration
@@ -98,7 +105,7 @@ type path struct {
 	vxlan standby
 }
 
-func newPath(now time.Time) *path { return &path{since: now, hold: minHold} }
+func newPath(now time.Time) *path { return &path{since: now, hold: minHold, patience: minPatience} }
 
 // settled: the peer is new no more.
 func (p *path) settled() bool { return p.why != "" || p.way == byUDP }
@@ -117,7 +124,7 @@ func (p *path) due(now time.Time) bool {
 
 func (p *path) interval(now time.Time) time.Duration {
 	switch {
-	case p.way == byUDP && p.silentFor(now) >= lateAfter+2*p.trip:
+	case p.suspect(now):
 		return askSuspect
 	case p.way == byUDP && !p.trafficAt.IsZero() && now.Sub(p.trafficAt) < activeFor:
 		return askActive
@@ -160,6 +167,9 @@ func (p *path) answered(seq uint64, now time.Time) bool {
 	switch {
 	case !p.settled():
 		p.move(byUDP, "", now)
+	case seq <= p.fell && now.Sub(p.since) < afterthought:
+		p.patience = min(2*p.patience, maxPatience)
+		p.move(byUDP, fmt.Sprintf("its answers were only late; %v are waited from now on", p.patience), now)
 	case p.confirm == seq:
 		p.deaf = min(max(2*p.deaf, minDeaf), maxDeaf)
 		p.deafUntil = now.Add(p.deaf)
@@ -203,7 +213,7 @@ func (p *path) refusals(count uint64, now time.Time) bool {
 // check looks whether answers are overdue.
 func (p *path) check(now time.Time) bool {
 	silent := p.silentFor(now)
-	if silent < min(patience+2*p.trip, maxPatience) {
+	if silent < min(p.patience+2*p.trip, maxPatience) {
 		return false
 	}
 	p.goodSince = time.Time{}
@@ -211,7 +221,13 @@ func (p *path) check(now time.Time) bool {
 		return false
 	}
 	p.fall(fmt.Sprintf("no answer to %d probes by udp within %v", p.unanswered, silent.Round(time.Millisecond)), now)
+	p.fell = p.last
 	return true
+}
+
+// suspect: an answer is late.
+func (p *path) suspect(now time.Time) bool {
+	return p.way == byUDP && p.silentFor(now) >= lateAfter+2*p.trip
 }
 
 // silentFor is how long probes have been without an answer.
@@ -230,7 +246,7 @@ func (p *path) fall(why string, now time.Time) {
 	if !p.returned.IsZero() && now.Sub(p.returned) < holdMemory {
 		p.hold = min(2*p.hold, maxHold)
 	} else {
-		p.hold = minHold
+		p.hold, p.patience = minHold, minPatience
 	}
 	p.move(byVXLAN, why, now)
 }
@@ -240,5 +256,5 @@ func (p *path) move(w way, why string, now time.Time) {
 		p.returned = now
 	}
 	p.way, p.why, p.since = w, why, now
-	p.goodSince, p.confirm = time.Time{}, 0
+	p.goodSince, p.confirm, p.fell = time.Time{}, 0, 0
 }

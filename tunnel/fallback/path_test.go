@@ -47,7 +47,7 @@ func (s *simulation) run(d time.Duration) {
 		delete(s.under, s.now)
 		s.note(s.refusals(s.refused, s.now))
 		s.note(s.check(s.now))
-		if s.due(s.now) && (s.now.Sub(s.start)%tick == 0 || s.lastAt.IsZero()) {
+		if s.due(s.now) && (s.now.Sub(s.start)%tick == 0 || s.lastAt.IsZero() || s.suspect(s.now)) {
 			s.send()
 		}
 	}
@@ -125,9 +125,9 @@ func TestPathSilence(t *testing.T) {
 		trip time.Duration
 		most time.Duration
 	}{
-		{"busy", true, 10 * time.Millisecond, 900 * time.Millisecond},
-		{"idle", false, 10 * time.Millisecond, 800 * time.Millisecond},
-		{"far away", true, 300 * time.Millisecond, 1600 * time.Millisecond},
+		{"busy", true, 10 * time.Millisecond, 500 * time.Millisecond},
+		{"idle", false, 10 * time.Millisecond, 500 * time.Millisecond},
+		{"far away", true, 300 * time.Millisecond, 1100 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for phase := time.Duration(0); phase < 300*time.Millisecond; phase += 10 * time.Millisecond {
@@ -143,6 +143,31 @@ func TestPathSilence(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A peer whose answers were only late is taken back when they come, and given
+// more time.
+func TestPathLate(t *testing.T) {
+	s := newSimulation()
+	s.run(5 * time.Second)
+	s.trip = 600 * time.Millisecond
+	s.run(200 * time.Millisecond)
+	s.trip = 10 * time.Millisecond
+	s.lost = always // what is sent later is lost
+	s.run(400 * time.Millisecond)
+	s.lost = func(uint64) bool { return false }
+	s.run(10 * time.Second)
+	if len(s.log) != 3 || s.way != byUDP || s.patience != 2*minPatience || !strings.Contains(s.why, "only late") {
+		t.Errorf("%q, patience %v, by %v: %s", s.log, s.patience, s.way, s.why)
+	}
+	// The next time that is no reason to leave.
+	s.lost = always
+	s.run(600 * time.Millisecond)
+	s.lost = func(uint64) bool { return false }
+	s.run(time.Second)
+	if len(s.log) != 3 {
+		t.Errorf("left again: %q: %s", s.log, s.why)
 	}
 }
 
@@ -263,7 +288,7 @@ func TestPathProbes(t *testing.T) {
 		prepare func(s *simulation)
 		most    int // probes in a minute
 	}{
-		{"busy", func(*simulation) {}, 300},
+		{"busy", func(*simulation) {}, 600},
 		{"idle", func(s *simulation) { s.busy = false }, 12},
 		{"on vxlan, silent for long", func(s *simulation) { s.lost = always }, 12},
 		{"on vxlan, refusing for long", func(s *simulation) { s.refuses = true }, 12},

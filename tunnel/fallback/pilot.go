@@ -15,10 +15,11 @@ import (
 )
 
 const (
-	// tick is how often deadlines are looked at, and gap the least time
-	// between two looks for answers.
-	tick = 50 * time.Millisecond
-	gap  = 5 * time.Millisecond
+	// tick is how often deadlines are looked at, quickTick while a peer's
+	// answer is late, and gap the least time between two looks for answers.
+	tick      = 50 * time.Millisecond
+	quickTick = 10 * time.Millisecond
+	gap       = 5 * time.Millisecond
 
 	// pause is how late a tick may be before this process itself counts as
 	// having stood still.
@@ -26,7 +27,7 @@ const (
 
 	// Probes per second and in a burst, whatever the number of peers. Those
 	// that packets are sent to come first by being due more often.
-	probeRate  = 500
+	probeRate  = 1000
 	probeBurst = 200
 	vtepRate   = 100
 	vtepBurst  = 20
@@ -43,15 +44,15 @@ func (b *Backend) run(ctx context.Context) {
 		b.awaitTUN(ctx)
 		return
 	}
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
 	b.limit, b.limitVTEP = rate.NewLimiter(probeRate, probeBurst), rate.NewLimiter(vtepRate, vtepBurst)
+	timer := time.NewTimer(tick)
+	defer timer.Stop()
 	last := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		case <-b.wake: // answers come in crowds
 			select {
 			case <-ctx.Done():
@@ -60,24 +61,29 @@ func (b *Backend) run(ctx context.Context) {
 			}
 		}
 		now := time.Now()
-		b.look(now, now.Sub(last) > pause)
+		next := b.look(now, now.Sub(last) > pause)
 		last = now
+		timer.Reset(next)
 	}
 }
 
-// look sees what has happened since the last look. paused tells that this
-// process stood still meanwhile.
-func (b *Backend) look(now time.Time, paused bool) {
+// look sees what has happened since the last look, and tells when to look again
+// if nothing happens. paused tells that this process stood still meanwhile.
+func (b *Backend) look(now time.Time, paused bool) (next time.Duration) {
 	b.mu.Lock()
 	var lines news
 	changed := b.decide(now, paused, &lines)
 	b.hear(&lines)
-	b.ask(now, &lines)
+	suspects := b.ask(now, &lines)
 	b.mu.Unlock()
 	if changed {
 		b.applyLogged()
 	}
 	lines.log(b.log)
+	if suspects {
+		return quickTick
+	}
+	return tick
 }
 
 // decide has each path think, and tells whether one came to another decision.
@@ -128,9 +134,9 @@ func (b *Backend) hear(lines *news) {
 	})
 }
 
-// ask sends the probes that are due, as far as there may be any. Who did not
-// get its turn is first at the next.
-func (b *Backend) ask(now time.Time, lines *news) {
+// ask sends the probes that are due, as far as there may be any, and tells
+// whether some answer is late. Who did not get its turn is first at the next.
+func (b *Backend) ask(now time.Time, lines *news) (suspects bool) {
 	n := len(b.peers)
 	for i := range n {
 		at := (b.turn + i) % n
@@ -138,10 +144,11 @@ func (b *Backend) ask(now time.Time, lines *news) {
 		if p.path == nil {
 			continue
 		}
+		suspects = suspects || p.path.suspect(now)
 		if p.path.due(now) {
 			if !b.limit.AllowN(now, 1) {
 				b.turn = at
-				return
+				return suspects
 			}
 			// What this host does not send says nothing about the peer.
 			if seq, err := b.engine.Probe(p.udp); err == nil {
@@ -152,6 +159,7 @@ func (b *Backend) ask(now time.Time, lines *news) {
 			b.askVTEP(p, now, lines)
 		}
 	}
+	return suspects
 }
 
 func (b *Backend) askVTEP(p *peer, now time.Time, lines *news) {
