@@ -49,3 +49,20 @@ func TestFightWithAQuickTimer(t *testing.T) {
 		t.Errorf("waits %v, want %v", got, settle)
 	}
 }
+
+// Somebody who removes the rules each time is told of.
+func TestFightIsTold(t *testing.T) {
+	n := newNode(t)
+	fw := n.start(t, ModeNFTables, full())
+	n.run(t, fw, time.Hour)
+	restored, removed := -1, time.Now()
+	eventually(t, "the fight is told of", func() bool {
+		s := fw.Status()
+		// Run may not listen yet: repeat the damage until it is noticed.
+		if s.Restored != restored || time.Since(removed) > 4*settle {
+			n.sh(t, "nft 'add table inet weft; delete table inet weft'")
+			restored, removed = s.Restored, time.Now()
+		}
+		return strings.Contains(strings.Join(s.Notes, " "), "another program")
+	})
+}

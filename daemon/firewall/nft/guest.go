@@ -85,6 +85,11 @@ func (g *Guest) ensure(v *view, h header, set rule.Set) (r rule.Report, err erro
 		g.seen = map[string]string{}
 	}
 	for _, c := range want {
+		if n := len(v.rules[rule.Place{Table: c.Table, Chain: c.Name}]); n != len(c.Rules) {
+			// Somebody was quicker: what is there now must not pass for ours.
+			delete(g.seen, guestKey(v, c))
+			return r, fmt.Errorf("read back nft %s %s %s: its rules are not the %d that were written", v.name, c.Table, c.Name, len(c.Rules))
+		}
 		g.seen[guestKey(v, c)] = v.contents(c)
 	}
 	return r, nil

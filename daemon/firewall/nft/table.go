@@ -61,7 +61,7 @@ func (t *Table) Ensure(sets rule.Sets) (r rule.Report, err error) {
 	if err != nil {
 		return r, fmt.Errorf("open nf_tables: %w", err)
 	}
-	live, err := fingerprint(conn)
+	live, _, err := fingerprint(conn)
 	if err != nil {
 		return r, err
 	}
@@ -95,14 +95,23 @@ func (t *Table) Ensure(sets rule.Sets) (r rule.Report, err error) {
 		return rule.Report{}, fmt.Errorf("write %s (an inet table with NAT needs Linux 5.2): %w", name, err)
 	}
 	r.Changed = []string{name}
-	t.want = sets
-	t.seen, err = fingerprint(conn)
+	live, rules, err := fingerprint(conn)
+	if want := countOwnRules(sets); err == nil && rules != want {
+		// Somebody was quicker: what is there now must not pass for ours.
+		err = fmt.Errorf("read back %s: its rules are not the %d that were written", name, want)
+	}
+	t.want, t.seen = sets, live
+	if err != nil {
+		t.seen = nil
+	}
 	return r, err
 }
 
 // hasOwnRules tells whether sets holds rules that belong in the own table.
-func hasOwnRules(s rule.Sets) bool {
-	return len(s.IPv4.Postrouting)+len(s.IPv6.Postrouting)+len(s.IPv4.Clamp)+len(s.IPv6.Clamp) > 0
+func hasOwnRules(s rule.Sets) bool { return countOwnRules(s) > 0 }
+
+func countOwnRules(s rule.Sets) int {
+	return len(s.IPv4.Postrouting) + len(s.IPv6.Postrouting) + len(s.IPv4.Clamp) + len(s.IPv6.Clamp)
 }
 
 func addChain(conn *nftables.Conn, chain *nftables.Chain, rules4, rules6 []rule.Rule) {
@@ -118,33 +127,35 @@ func addChain(conn *nftables.Conn, chain *nftables.Chain, rules4, rules6 []rule.
 	}
 }
 
-// fingerprint describes the own table's chains and the handles of their rules;
-// it is nil if there is no table. The kernel gives every new rule a new handle,
-// also one that replaces another, so handles tell as much as contents.
-func fingerprint(conn *nftables.Conn) ([]string, error) {
+// fingerprint describes the own table's chains and the handles of their rules,
+// and counts the rules; it is nil if there is no table. The kernel gives every
+// new rule a new handle, also one that replaces another, so handles tell as much
+// as contents.
+func fingerprint(conn *nftables.Conn) (print []string, rules int, err error) {
 	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
-		return nil, fmt.Errorf("list nf_tables tables: %w", err)
+		return nil, 0, fmt.Errorf("list nf_tables tables: %w", err)
 	}
 	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName }) {
-		return nil, nil
+		return nil, 0, nil
 	}
 	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
 	if err != nil {
-		return nil, fmt.Errorf("list nf_tables chains: %w", err)
+		return nil, 0, fmt.Errorf("list nf_tables chains: %w", err)
 	}
-	print := []string{}
+	print = []string{}
 	for _, c := range chains {
 		if c.Table.Name != tableName {
 			continue
 		}
-		rules, err := conn.GetRules(c.Table, c)
+		list, err := conn.GetRules(c.Table, c)
 		if err != nil {
-			return nil, fmt.Errorf("list rules of inet %s %s: %w", tableName, c.Name, err)
+			return nil, 0, fmt.Errorf("list rules of inet %s %s: %w", tableName, c.Name, err)
 		}
-		print = append(print, fmt.Sprint(c.Name, handles(rules)))
+		print = append(print, fmt.Sprint(c.Name, handles(list)))
+		rules += len(list)
 	}
-	return print, nil
+	return print, rules, nil
 }
 
 func handles(rules []*nftables.Rule) []uint64 {
