@@ -29,6 +29,9 @@ func TestFallbackFaults(t *testing.T) {
 		)
 	}
 	faults = append(faults,
+		fault{name: "sending daemon killed, IPv6", ipv6: true, strike: kill(0), slow: true},
+		fault{name: "receiving daemon killed, IPv6", ipv6: true, strike: kill(1)},
+
 		fault{name: "sending daemon stopped (SIGSTOP), killed by a watchdog after 2 s", strike: watchdog(0), slow: true},
 		// The way to the receiver is moved before; what it sends is not.
 		fault{name: "receiving daemon stopped (SIGSTOP), killed by a watchdog after 2 s", strike: watchdog(1)},

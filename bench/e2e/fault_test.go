@@ -29,13 +29,15 @@ type fault struct {
 	strike  func(c *cluster) // the fault
 	check   func(c *cluster) // what must hold while the fault lasts; may be nil
 
+	ipv6         bool // the transfer is IPv6, in a dual-stack network
 	containerMTU int  // what containers were given once; 0: what they should have
 	onVXLAN      bool // host1 sends by its fallback before the fault
 }
 
-// maxStall is what a test allows a fault, on a machine busy with others. What
-// is aimed at, and was measured, is in docs/faults.md.
-const maxStall = 5 * time.Second
+// maxStall is what a test allows a fault, on a machine busy with others: TCP
+// tries again 0.2, 0.6, 1.4, 3.0 and 6.2 s after its last success. What is aimed
+// at, and was measured, is in docs/faults.md.
+const maxStall = 10 * time.Second
 
 // faultRuns is a variable that has every fault done so many times, and the
 // median and the worst of the stalls told.
@@ -92,12 +94,16 @@ func (f fault) run(t *testing.T) (m stalls) {
 	from, to := c.hosts[0].Container, c.hosts[1].Container
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	stream, err := traffic.StartSteady(ctx, from.Namespace, to.Namespace, to.IPv4)
+	addr := to.IPv4
+	if f.ipv6 {
+		addr = to.IPv6
+	}
+	stream, err := traffic.StartSteady(ctx, from.Namespace, to.Namespace, addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stream.Close()
-	pulse, err := traffic.StartPulse(ctx, from.Namespace, to.Namespace, to.IPv4)
+	pulse, err := traffic.StartPulse(ctx, from.Namespace, to.Namespace, addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +140,7 @@ func (f fault) run(t *testing.T) (m stalls) {
 
 func (f fault) start(t *testing.T) *cluster {
 	t.Helper()
-	c := build(t, f.carrier.spec(cmp.Or(f.hosts, 2), false))
+	c := build(t, f.carrier.spec(cmp.Or(f.hosts, 2), f.ipv6))
 	if f.prepare != nil {
 		f.prepare(c)
 	}
