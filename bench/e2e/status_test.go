@@ -25,10 +25,16 @@ type status struct {
 		Connected bool `json:"connected"`
 	} `json:"etcd"`
 	Backend struct {
+		Capabilities []struct {
+			Name string `json:"name"`
+			On   bool   `json:"on"`
+		} `json:"capabilities"`
 		Peers []struct {
-			Subnet   string `json:"subnet"`
-			Endpoint string `json:"endpoint"`
-			Path     string `json:"path"`
+			Subnet   string   `json:"subnet"`
+			Endpoint string   `json:"endpoint"`
+			Path     string   `json:"path"`
+			PathMTU  int      `json:"path_mtu"`
+			Notes    []string `json:"notes"`
 		} `json:"peers"`
 		Skipped []struct {
 			Subnet string `json:"subnet"`

@@ -1,0 +1,214 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/bench/lab"
+	"github.com/weftnet/weft/bench/lab/labtest"
+	"github.com/weftnet/weft/bench/traffic"
+)
+
+// What a kernel may lack costs speed and nothing else. Only the sender's host
+// lacks it, or only the receiver's, as both directions are tried.
+func TestDegraded(t *testing.T) {
+	for _, test := range []struct {
+		lacks string // for --udp-disable
+		slow  bool
+	}{
+		{"vnet_hdr,tso,uso,tun_gro,tun_gro_udp,udp_segment,udp_gro", false},
+		{"vnet_hdr", true},
+		{"tso", true},
+		{"uso", true},
+		{"tun_gro", true},
+		{"tun_gro_udp", true},
+		{"udp_segment", true},
+		{"udp_gro", true},
+	} {
+		for _, both := range []bool{false, true} {
+			name := fmt.Sprintf("no %s, both hosts %v", test.lacks, both)
+			if (test.slow || both) && !labtest.Full(t, name) {
+				continue
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := onUDP.spec(2, true)
+				c := build(t, s)
+				disable := "--udp-disable=" + test.lacks
+				c.startWeftd(0, disable)
+				if both {
+					c.startWeftd(1, disable)
+				} else {
+					c.startWeftd(1)
+				}
+				c.carries(1500)
+				for _, feature := range strings.Split(test.lacks, ",") {
+					if on := c.capabilities(0); on[feature] {
+						t.Errorf("%s is on all the same: %v", feature, on)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Underlays that lack what a veth has, or have a larger MTU.
+func TestPoorUnderlays(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		mtu      int
+		features map[string]bool // of the hosts' interfaces
+		slow     bool
+	}{
+		{"no offload at all", 1500, map[string]bool{
+			"tx-checksum-ip-generic": false, "tx-scatter-gather": false, "tx-generic-segmentation": false,
+			"tx-tcp-segmentation": false, "tx-udp-segmentation": false, "rx-gro": false, "rx-checksum": false,
+		}, false},
+		{"no checksum offload", 1500, map[string]bool{"tx-checksum-ip-generic": false}, true}, // EIO of UDP_SEGMENT before Linux 6.11
+		{"no UDP segmentation, but GRO", 1500, map[string]bool{"tx-udp-segmentation": false, "rx-gro": true}, true},
+		{"MTU 9000", 9000, nil, true},
+	} {
+		if test.slow && !labtest.Full(t, test.name) {
+			continue
+		}
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := onUDP.spec(2, true)
+			s.mtu = test.mtu
+			c := build(t, s)
+			for i, h := range c.hosts {
+				if err := h.SetFeatures("eth0", test.features); err != nil {
+					t.Fatal(err)
+				}
+				c.startWeftd(i)
+			}
+			c.carries(test.mtu)
+		})
+	}
+}
+
+// carries attaches containers and has them exchange everything, in both
+// directions, up to what the underlay's MTU leaves.
+func (c *cluster) carries(mtu int) {
+	c.t.Helper()
+	for i := range c.hosts {
+		c.attach(i, c.waitReady(i))
+	}
+	c.reachAll()
+	a, b := c.hosts[0], c.hosts[1]
+	c.exchange(a, b)
+	c.exchange(b, a)
+	c.fits(a, b, mtu-28)
+	c.fits(b, a, mtu-28)
+}
+
+// capabilities tells which of the udp backend's features are on.
+func (c *cluster) capabilities(i int) map[string]bool {
+	c.t.Helper()
+	on := make(map[string]bool)
+	for _, f := range c.status(i).Backend.Capabilities {
+		on[f.Name] = f.On
+	}
+	if len(on) == 0 {
+		c.t.Fatal("the status lists no capabilities")
+	}
+	return on
+}
+
+// The underlay gets narrower in the middle of a transfer, for which nothing but
+// refused sends and ICMP tell: the sender's own interface (EMSGSIZE of a send
+// that the kernel is to cut), or a router's.
+func TestUnderlayGetsNarrower(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		routed bool
+		narrow func(c *cluster) error
+	}{
+		{"the sender's interface", false, func(c *cluster) error {
+			_, err := c.hosts[0].Output("ip", "link", "set", "eth0", "mtu", "1400")
+			return err
+		}},
+		{"a router's", true, func(c *cluster) error {
+			_, err := c.Switch.Output("ip", "route", "add", c.hosts[1].IPv4.String(), "dev", "br0", "mtu", "lock", "1400")
+			return err
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := build(t, onUDP.spec(2, false))
+			if test.routed {
+				if err := c.MoveBehindRouter(c.hosts[1]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range c.hosts {
+				c.startWeftd(i)
+			}
+			for i := range c.hosts {
+				c.attach(i, c.waitReady(i))
+			}
+			c.reachAll()
+			a, b := c.hosts[0].Container, c.hosts[1].Container
+			const size = 64 << 20
+			var once sync.Once
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if _, err := traffic.SendChecked(ctx, a.Namespace, b.Namespace, b.IPv4, size, "", func(received int64) {
+				if received > size/4 {
+					once.Do(func() {
+						if err := test.narrow(c); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+			}); err != nil {
+				t.Error(err)
+			}
+			c.knowsPathMTU(0, 1400)
+			c.exchange(c.hosts[0], c.hosts[1])
+			c.exchange(c.hosts[1], c.hosts[0])
+			c.told(a.Namespace, b.IPv4, 1400-28)
+		})
+	}
+}
+
+// knowsPathMTU waits until a host's weftd knows the MTU towards its only peer,
+// and has not given up on superpackets for want of it.
+func (c *cluster) knowsPathMTU(i, mtu int) {
+	c.t.Helper()
+	c.eventually(func() string {
+		peers := c.status(i).Backend.Peers
+		if len(peers) != 1 || peers[0].PathMTU != mtu {
+			return fmt.Sprintf("path MTU is not %d: %+v", mtu, peers)
+		}
+		for _, note := range peers[0].Notes {
+			if strings.Contains(note, "udp_segment off") {
+				c.t.Errorf("the MTU was taken for a failure of segmentation: %s", note)
+			}
+		}
+		return ""
+	})
+}
+
+// told sends a packet of one byte too much, that must not be fragmented, until
+// the sender's kernel was told so; one that fits gets through.
+func (c *cluster) told(from *lab.Namespace, to netip.Addr, mtu int) {
+	c.t.Helper()
+	ping := func(size int) (traffic.PingResult, error) {
+		return traffic.Ping(c.t.Context(), from, to, traffic.PingOptions{Count: 1, Size: size - 28, DontFragment: true})
+	}
+	c.eventually(func() string {
+		if r, err := ping(mtu + 1); err == nil {
+			return fmt.Sprintf("%d bytes: %+v, and no error", mtu+1, r)
+		}
+		return ""
+	})
+	if r, err := ping(mtu); err != nil || r.Lost() > 0 {
+		c.t.Errorf("%d bytes: %+v, %v", mtu, r, err)
+	}
+}
