@@ -49,6 +49,7 @@ type sendBatch struct {
 	iovecs   [maxIovecs]unix.Iovec
 
 	patience int            // waits left in this flush
+	stray    int            // errors of earlier packets that it puts up with
 	single   []unix.Mmsghdr // scratch of sendSingly, length 1
 }
 
@@ -163,7 +164,7 @@ func (b *sendBatch) flush() error {
 	for i := range b.n {
 		b.seal(i)
 	}
-	b.patience = maxPatience
+	b.patience, b.stray = maxPatience, maxStray
 	for done := 0; done < b.n; {
 		sent, errno := b.push(b.headers[done:b.n])
 		b.account(b.messages[done : done+sent])

@@ -142,10 +142,32 @@ func TestSendErrors(t *testing.T) {
 			if c.unbatched && len(m.socket.sent) != 5 {
 				t.Errorf("then sent %v", shapes(m.socket.sent))
 			}
-			if n := m.log.count("cannot send to a peer"); n > 1 {
+			if n := m.logged("cannot send to a peer"); n > 1 {
 				t.Errorf("%d lines in the log:\n%s", n, &m.log)
 			}
 		})
+	}
+}
+
+// Errors that others sent about earlier packets cost calls, but no packets,
+// unless they come without end.
+func TestStrayErrors(t *testing.T) {
+	for _, c := range []struct{ strays, delivered int }{{20, 1}, {maxStray + maxRetries, 1}, {maxStray + maxRetries + 1, 0}} {
+		m := newMemNode(t, 1)
+		left := c.strays
+		m.socket.errTo = outer(2, false)
+		m.socket.refuse = func(*memSend) unix.Errno {
+			if left == 0 {
+				return 0
+			}
+			left--
+			m.socket.errs = []unix.SockExtendedErr{{Errno: uint32(unix.EHOSTUNREACH), Origin: unix.SO_EE_ORIGIN_ICMP}}
+			return unix.EHOSTUNREACH
+		}
+		m.send(t, plain(udp4(inside, outside, nil)))
+		if n := len(m.socket.sent); n != c.delivered {
+			t.Errorf("%d errors: %d packets sent, want %d", c.strays, n, c.delivered)
+		}
 	}
 }
 

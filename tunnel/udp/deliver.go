@@ -2,7 +2,6 @@ package udp
 
 import (
 	"fmt"
-	"log/slog"
 	"time"
 	"unsafe"
 
@@ -26,7 +25,7 @@ type delivery struct {
 	tun       tunPort
 	vnetHdr   bool
 	counters  *counters
-	log       *slog.Logger
+	trouble   *trouble
 	coalescer *packet.Coalescer
 
 	tcp, udp           bool      // what the TUN takes superpackets of
@@ -38,9 +37,9 @@ type delivery struct {
 	noHdr  []byte       // a vnet header, always zero
 }
 
-func newDelivery(tun tunPort, vnetHdr, tcp, udp bool, log *slog.Logger) *delivery {
+func newDelivery(tun tunPort, vnetHdr, tcp, udp bool, trouble *trouble) *delivery {
 	d := &delivery{
-		tun: tun, vnetHdr: vnetHdr, tcp: tcp, udp: udp, log: log,
+		tun: tun, vnetHdr: vnetHdr, tcp: tcp, udp: udp, trouble: trouble,
 		counters:  new(counters),
 		coalescer: packet.NewCoalescer(maxHeld),
 		iovecs:    make([]unix.Iovec, 0, 256),
@@ -156,7 +155,7 @@ func (d *delivery) writeNoMore(because unix.Errno) {
 	if !first {
 		return
 	}
-	d.log.Warn("the TUN refuses superpackets, writing single packets for a while", "protocol", protocol, "error", because, "for", singlyFor)
+	d.trouble.warn("the TUN refuses superpackets, writing single packets for a while", "protocol", protocol, "error", because, "for", singlyFor)
 }
 
 // refused counts packets that the TUN did not take.

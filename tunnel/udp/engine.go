@@ -43,6 +43,7 @@ type Engine struct {
 	own   subnet.Lease
 	peers []subnet.Lease
 
+	trouble *trouble   // of all workers; nil before Run
 	running sync.Mutex // guards what follows, which Status and Health read
 	threads []*thread
 	workers []*worker
@@ -163,16 +164,16 @@ func (e *Engine) Run(own subnet.Lease) {
 func (e *Engine) startThreads() {
 	e.running.Lock()
 	defer e.running.Unlock()
-	trouble := newTrouble(e.log)
+	e.trouble = newTrouble(e.log)
 	for i, queue := range e.tun.queues {
-		w := e.newWorker(queue, e.sockets, trouble)
+		w := e.newWorker(queue, e.sockets)
 		e.workers = append(e.workers, w)
 		e.threads = append(e.threads, startThread(fmt.Sprintf("worker %d", i), e.fail, w.run))
 	}
 }
 
 // newWorker makes the worker of one queue and the sockets that go with it.
-func (e *Engine) newWorker(queue int, sockets []*socket, trouble *trouble) *worker {
+func (e *Engine) newWorker(queue int, sockets []*socket) *worker {
 	mtu, vnetHdr, stop := e.cfg.Underlay.MTU, e.caps.on[VnetHdr], e.stop.fd
 	tun := newPort(queue, stop)
 	s := newSender(tun, vnetHdr, &e.table, mtu)
@@ -185,10 +186,10 @@ func (e *Engine) newWorker(queue int, sockets []*socket, trouble *trouble) *work
 		errors.notify = e.cfg.Notify
 
 		batch := newSendBatch(port, socket.addr.Addr().Is6(), e.port, e.caps.on[UDPSegment])
-		batch.errors, batch.counters, batch.trouble = errors, s.counters, trouble
+		batch.errors, batch.counters, batch.trouble = errors, s.counters, e.trouble
 		s.batches[socket.family()] = batch
 
-		r := newReceiver(port, &e.table, errors, newDelivery(tun, vnetHdr, e.caps.on[TUNGRO], e.caps.on[TUNGROUDP], e.log))
+		r := newReceiver(port, &e.table, errors, newDelivery(tun, vnetHdr, e.caps.on[TUNGRO], e.caps.on[TUNGROUDP], e.trouble))
 		r.echo = newEcho(e.port, e.cfg.Notify)
 		r.echo.ports[socket.family()] = port
 		receivers = append(receivers, r)
@@ -283,6 +284,9 @@ func (e *Engine) Close() {
 		e.stop.set()
 	}
 	join(e.threads)
+	if e.trouble != nil {
+		e.trouble.close()
+	}
 	if e.tun != nil {
 		e.tun.close()
 	}
@@ -292,5 +296,5 @@ func (e *Engine) Close() {
 	if e.stop != nil {
 		e.stop.close()
 	}
-	e.tun, e.sockets, e.stop = nil, nil, nil
+	e.tun, e.sockets, e.stop, e.trouble = nil, nil, nil, nil
 }

@@ -22,6 +22,12 @@ const (
 	// least that there is.
 	minPathMTUIPv4 = 576
 	minPathMTUIPv6 = 1280
+
+	// leastUnproven is the least that is believed of an IPv4 router that does
+	// not quote enough of the packet to show that it had one: many give no
+	// more than the eight bytes that RFC 792 asks for, and without them
+	// packets would vanish. Few ways that carry tunnels have less.
+	leastUnproven = 1280
 )
 
 // errorQueue reads a socket's error queue (IP_RECVERR, see ip(7)): the ICMP
@@ -48,8 +54,9 @@ func newErrorQueue(port udpPort, table *atomic.Pointer[tunnel.Table], mtu int) *
 	return &errorQueue{port: port, table: table, mtu: mtu}
 }
 
-// drain reads the queue until it is empty.
-func (q *errorQueue) drain() {
+// drain reads the queue until it is empty, and returns how many errors in it
+// came from others: those of this host are about the send that met them.
+func (q *errorQueue) drain() (foreign int) {
 	for {
 		q.msg = unix.Msghdr{Name: &q.name[0], Namelen: nameSpace, Control: (*byte)(unsafe.Pointer(&q.control[0]))}
 		q.msg.SetControllen(len(q.control) * 8)
@@ -63,12 +70,15 @@ func (q *errorQueue) drain() {
 		case unix.EINTR:
 			continue
 		default: // EAGAIN: empty
-			return
+			return foreign
 		}
 		// The name is where the packet in question was sent to.
 		to := getSockaddr(q.name[:q.msg.Namelen])
 		control := unsafe.Slice((*byte)(unsafe.Pointer(&q.control[0])), int(q.msg.Controllen))
 		if e, ok := extendedError(control); ok {
+			if e.Origin != unix.SO_EE_ORIGIN_LOCAL {
+				foreign++
+			}
 			q.learn(to, &e, q.quote[:min(n, quoteSpace)], time.Now())
 		}
 	}
@@ -107,9 +117,9 @@ func (q *errorQueue) learn(to netip.Addr, e *unix.SockExtendedErr, quote []byte,
 	for _, p := range table.At(to) {
 		switch unix.Errno(e.Errno) {
 		case unix.EMSGSIZE: // from this host or from a router
-			least := minPathMTUIPv4
-			if to.Is6() {
-				least = minPathMTUIPv6
+			least, ok := leastPathMTU(table, p, e, quote)
+			if !ok {
+				continue
 			}
 			// Old routers leave the MTU out (RFC 1191 section 5): 0.
 			mtu := max(int(min(e.Info, maxPacket)), least)
@@ -127,6 +137,31 @@ func (q *errorQueue) learn(to netip.Addr, e *unix.SockExtendedErr, quote []byte,
 			}
 		}
 	}
+}
+
+// leastPathMTU returns the least path MTU to believe of an error, or that the
+// error is not to be believed at all: it quotes something that was not sent, or
+// that is no longer than the MTU it claims.
+func leastPathMTU(table *tunnel.Table, p *tunnel.Peer, e *unix.SockExtendedErr, quote []byte) (least int, ok bool) {
+	ipv6 := p.Endpoint.Is6()
+	least, overhead := minPathMTUIPv4, overheadIPv4
+	if ipv6 {
+		least, overhead = minPathMTUIPv6, overheadIPv6
+	}
+	if e.Origin == unix.SO_EE_ORIGIN_LOCAL {
+		return least, true // of this host's own route
+	}
+	if len(quote) == 0 && !ipv6 {
+		return leastUnproven, true
+	}
+	if !quotes(table, p, quote) {
+		return 0, false
+	}
+	length := int(binary.BigEndian.Uint16(quote[2:])) // of the inner packet
+	if quote[0]>>4 == 6 {
+		length = 40 + int(binary.BigEndian.Uint16(quote[4:]))
+	}
+	return least, uint32(length+overhead) > e.Info
 }
 
 // quotes tells whether an error quotes an inner packet to the peer. An ICMP

@@ -229,6 +229,7 @@ type memNode struct {
 	sender   *sender
 	receiver *receiver
 	worker   *worker
+	trouble  *trouble
 	log      logBuffer
 }
 
@@ -268,9 +269,11 @@ func newMemNode(t testing.TB, n int) *memNode {
 	m.sender = newSender(m.tun, true, &m.table, 1500)
 	batch := newSendBatch(m.socket, false, DefaultPort, true)
 	batch.errors = newErrorQueue(m.socket, &m.table, 1500)
-	batch.counters, batch.trouble = m.sender.counters, newTrouble(log)
+	m.trouble = newTrouble(log)
+	t.Cleanup(func() { m.logged("") })
+	batch.counters, batch.trouble = m.sender.counters, m.trouble
 	m.sender.batches[0] = batch
-	d := newDelivery(m.tun, true, true, true, log)
+	d := newDelivery(m.tun, true, true, true, m.trouble)
 	m.receiver = newReceiver(m.socket, &m.table, newErrorQueue(m.socket, &m.table, 1500), d)
 	m.worker = newWorker(&m.closing, memPoller{m}, m.sender, []*receiver{m.receiver})
 	return m
@@ -317,6 +320,15 @@ func (m *memNode) receive(t testing.TB, arrivals ...memSend) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// logged counts the lines logged that contain a string, at the end of a test.
+func (m *memNode) logged(s string) int {
+	if m.trouble != nil {
+		m.trouble.close()
+		m.trouble = nil
+	}
+	return m.log.count(s)
 }
 
 func (m *memNode) peer() *tunnel.Peer { return m.table.Load().Peers()[0] }

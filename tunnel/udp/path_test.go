@@ -213,6 +213,7 @@ func TestUnderlayDown(t *testing.T) {
 		}
 	}
 	waitFor(t, "drops", func() bool { return a.drops()["tx_underlay_unreachable"] >= 50 })
+	waitFor(t, "a line in the log", func() bool { return a.log.count("cannot send to a peer") > 0 })
 	if n := a.log.count("cannot send to a peer"); n != 1 {
 		t.Errorf("%d lines in the log:\n%s", n, a.log)
 	}

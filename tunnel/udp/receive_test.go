@@ -256,7 +256,7 @@ func TestDeliveryErrors(t *testing.T) {
 		m.socket.arrive(arrival(repeated(b, 2)...))
 	}
 	m.receive(t)
-	if n := m.log.count("the TUN refuses superpackets"); n != 1 {
+	if n := m.logged("the TUN refuses superpackets"); n != 1 {
 		t.Errorf("%d lines in the log about one batch:\n%s", n, &m.log)
 	}
 
@@ -273,7 +273,7 @@ func TestDeliveryErrors(t *testing.T) {
 // A capability that is missing means single writes without a vnet header.
 func TestDeliveryWithoutVnetHdr(t *testing.T) {
 	m := newMemNode(t, 1)
-	m.receiver.deliver = newDelivery(m.tun, false, false, false, testConfig(1, setup{}, &m.log).Log)
+	m.receiver.deliver = newDelivery(m.tun, false, false, false, m.trouble)
 	pkt := udp4(outside, inside, []byte("plain"))
 	m.receive(t, arrival(pkt, pkt))
 	if got := m.tun.take(); len(got) != 2 || !bytes.Equal(got[0], pkt) || !bytes.Equal(got[1], pkt) {

@@ -221,7 +221,7 @@ func TestErrorQueue(t *testing.T) {
 			if c.known != 0 {
 				m.peer().State.PathMTU.Set(c.known, time.Now().Add(hour))
 			}
-			m.socket.errs, m.socket.errTo, m.socket.quote = c.errs, outer(2, false), udp4(inside, outside, nil)
+			m.socket.errs, m.socket.errTo, m.socket.quote = c.errs, outer(2, false), udp4(inside, outside, make([]byte, 1444))
 			m.receiver.errors.drain()
 			if got := m.peer().State.PathMTU.Get(); got != c.path {
 				t.Errorf("path MTU is %d, want %d", got, c.path)
@@ -232,6 +232,48 @@ func TestErrorQueue(t *testing.T) {
 			// About an address that is no peer's.
 			m.socket.errs, m.socket.errTo = c.errs, addr("192.0.2.99")
 			m.receiver.errors.drain()
+		})
+	}
+}
+
+// So is a lower path MTU; but of routers that quote hardly anything, and there
+// are many, one that is plausible is believed.
+func TestPathMTUMustQuote(t *testing.T) {
+	v6 := udp6("fd00:5:1::2", "fd00:5:2::2", make([]byte, 1424)) // 1472 bytes
+	long := udp4(inside, outside, make([]byte, 1444))
+	for _, c := range []struct {
+		name   string
+		outer6 bool
+		quote  []byte
+		claim  uint32
+		path   int
+	}{
+		{"a packet that is too long", false, long, 1300, 1300},
+		{"a packet that is too long, and a low MTU", false, long, 600, 600},
+		{"a packet that just fits", false, long, 1500, 0},
+		{"one byte less", false, long, 1499, 1499},
+		{"an IPv6 packet", false, v6, 1499, 1499},
+		{"an IPv6 packet that is short", false, v6, 1500, 0},
+		{"a short packet", false, udp4(inside, outside, make([]byte, 100)), 600, 0},
+		{"a packet to another", false, udp4(inside, "10.5.3.1", make([]byte, 1444)), 1300, 0},
+		{"a packet of another", false, udp4("10.5.3.1", outside, make([]byte, 1444)), 1300, 0},
+		{"a part of a header", false, long[:19], 1300, 0},
+		{"nothing", false, nil, 1300, 1300},
+		{"nothing, and a low MTU", false, nil, 600, leastUnproven},
+		{"by IPv6, a packet that is too long", true, v6, 1400, 1400},
+		{"by IPv6, nothing", true, nil, 1400, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMemNode(t, 1)
+			self := tunnel.Self{Own: testLease(1, setup{}), Network: testNetwork, IPv4: !c.outer6, IPv6: c.outer6}
+			m.table.Store(tunnel.NewTable(self, []subnet.Lease{testLease(2, setup{outer6: c.outer6})}, nil))
+			m.socket.errs = []unix.SockExtendedErr{{Errno: uint32(unix.EMSGSIZE), Origin: unix.SO_EE_ORIGIN_ICMP, Info: c.claim}}
+			m.socket.errTo, m.socket.quote = outer(2, c.outer6), c.quote
+			m.receiver.errors.mtu = 1501
+			m.receiver.errors.drain()
+			if got := m.peer().State.PathMTU.Get(); got != c.path {
+				t.Errorf("path MTU is %d, want %d", got, c.path)
+			}
 		})
 	}
 }

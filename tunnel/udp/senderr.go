@@ -2,11 +2,9 @@ package udp
 
 import (
 	"fmt"
-	"log/slog"
 	"time"
 
 	"golang.org/x/sys/unix"
-	"golang.org/x/time/rate"
 
 	"github.com/weftnet/weft/tunnel"
 )
@@ -20,8 +18,12 @@ const (
 	queueWait  = time.Millisecond      // for room in a queue, which cannot be waited for
 
 	// maxRetries is how often a send is repeated that failed with an error
-	// which may be that of an earlier packet.
+	// which may be that of an earlier packet, or may pass.
 	maxRetries = 2
+
+	// maxStray is how many errors of earlier packets, which routers and hosts
+	// send back, one flush puts up with; they may come without end.
+	maxStray = 64
 )
 
 // push sends messages until one fails for good, and returns how many went.
@@ -33,6 +35,8 @@ func (b *sendBatch) push(headers []unix.Mmsghdr) (sent int, errno unix.Errno) {
 		case errno == 0:
 			sent += n
 			retries = 0
+		case b.stray > 0 && b.isStray(errno):
+			b.stray--
 		case retries < maxRetries && b.again(errno):
 			retries++
 		default:
@@ -42,12 +46,20 @@ func (b *sendBatch) push(headers []unix.Mmsghdr) (sent int, errno unix.Errno) {
 	return sent, 0
 }
 
+// isStray reports whether an error is one about an earlier packet, to any peer:
+// the next call on the socket returns it, and does nothing else.
+func (b *sendBatch) isStray(errno unix.Errno) bool {
+	switch errno {
+	case unix.EINTR, unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EBADF, unix.ENOTSOCK:
+		return false
+	}
+	return b.errors.drain() > 0
+}
+
 // again prepares for sending the same message again, and reports whether that
 // makes sense.
 func (b *sendBatch) again(errno unix.Errno) bool {
 	switch errno {
-	case unix.EINTR:
-		return true
 	case unix.EAGAIN:
 		return b.pause(unix.POLLOUT, bufferWait)
 	case unix.ENOBUFS, unix.ENOMEM:
@@ -55,9 +67,8 @@ func (b *sendBatch) again(errno unix.Errno) bool {
 	case unix.EBADF, unix.ENOTSOCK:
 		return false
 	}
-	// An ICMP error about an earlier packet, to any peer, is reported by the
-	// next call on the socket, which then does nothing else.
-	b.errors.drain()
+	// Interrupted; or a stray error after all, that another reader of the
+	// queue has taken out.
 	return true
 }
 
@@ -146,37 +157,6 @@ func (b *sendBatch) dropped(peer *tunnel.Peer, packets int, errno unix.Errno) er
 		why = filtered
 	}
 	b.counters.drop(why, packets)
-	b.trouble.report(why, peer, errno)
+	b.trouble.cannotSend(why, peer, errno)
 	return nil
-}
-
-// trouble logs packets that could not be sent: one line per reason and while.
-type trouble struct {
-	log     *slog.Logger
-	reasons [numReasons]rate.Sometimes
-}
-
-const troubleInterval = time.Minute
-
-func newTrouble(log *slog.Logger) *trouble {
-	t := &trouble{log: log}
-	for i := range t.reasons {
-		t.reasons[i].Interval = troubleInterval
-	}
-	return t
-}
-
-func (t *trouble) report(why reason, peer *tunnel.Peer, errno unix.Errno) {
-	t.reasons[why].Do(func() {
-		remedy := ""
-		switch why {
-		case unreachable:
-			remedy = "look at the underlay's interface, address and routes"
-		case filtered:
-			remedy = "a firewall rule of this host refuses the tunnel's packets"
-		case socketFull, queueFull:
-			remedy = "the underlay takes packets slower than they come"
-		}
-		t.log.Warn("cannot send to a peer", "endpoint", peer.Endpoint, "subnet", peer.Subnet.IPv4, "reason", why.String(), "error", errno, "remedy", remedy)
-	})
 }
