@@ -98,7 +98,11 @@ func (f fault) run(t *testing.T) (m stalls) {
 	if f.ipv6 {
 		addr = to.IPv6
 	}
-	stream, err := traffic.StartSteady(ctx, from.Namespace, to.Namespace, addr)
+	portion := traffic.SegmentPortion
+	if f.containerMTU != 0 {
+		portion = traffic.FullPortion
+	}
+	stream, err := traffic.StartSteady(ctx, from.Namespace, to.Namespace, addr, portion)
 	if err != nil {
 		t.Fatal(err)
 	}

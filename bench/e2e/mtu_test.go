@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -52,5 +53,48 @@ func filterICMPToContainers(c *cluster) {
 		for _, hook := range []string{"output", "forward"} {
 			c.filter(h.Namespace, hook, `oifname "cni0" icmp type destination-unreachable drop`)
 		}
+	}
+}
+
+// The fallback is switched on below a transfer, host by host. The containers and
+// the connection keep the larger MTU that they began with.
+func TestFallbackSwitchedOn(t *testing.T) {
+	c := start(t, onUDP.spec(2, false))
+	c.reachAll()
+	a, b := c.hosts[0].Container, c.hosts[1].Container
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	stream, err := traffic.StartSteady(ctx, a.Namespace, b.Namespace, b.IPv4, traffic.FullPortion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	advance := func() {
+		t.Helper()
+		if err := stream.Advance(ctx, 500*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	advance()
+	c.put(configKey, onFallback.spec(2, false).config)
+	for i := range c.hosts {
+		if err := c.weftds[i].Stop(); err != nil {
+			t.Fatal(err)
+		}
+		c.startWeftd(i)
+		if env := c.waitReady(i); env.MTU != onFallback.mtu {
+			t.Errorf("host%d: MTU %d, want %d", i+1, env.MTU, onFallback.mtu)
+		}
+		advance()
+	}
+	c.onPath(0, 1, "udp")
+	c.onPath(1, 0, "udp")
+	advance()
+	for i := range c.hosts {
+		kill(i)(c) // the rest is by vxlan
+	}
+	advance()
+	if _, err := stream.Finish(ctx); err != nil {
+		t.Error(err)
 	}
 }

@@ -56,7 +56,7 @@ func TestSystemd(t *testing.T) {
 	r.reachAll()
 
 	t.Run("sysctl", func(t *testing.T) { sysctlsStay(t, b) })
-	stream, err := traffic.StartSteady(t.Context(), a.Host.Container.Namespace, b.Host.Container.Namespace, b.Host.Container.IPv4)
+	stream, err := traffic.StartSteady(t.Context(), a.Host.Container.Namespace, b.Host.Container.Namespace, b.Host.Container.IPv4, traffic.SegmentPortion)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,18 +15,19 @@ import (
 	"github.com/weftnet/weft/bench/lab"
 )
 
-// Steady is a TCP stream of an even rate between two namespaces: a segment each
+// Steady is a TCP stream of an even rate between two namespaces: a portion each
 // millisecond. It is slow enough for any path, so that a gap in what arrives is
 // not the sender's congestion window or a full queue, but the path's and what
 // TCP adds to it. All of it is random, and hashed at both ends.
 type Steady struct {
 	arrivals // of bytes, as the receiving program can have them
 
-	name string // of the stream, in errors
-	pair *pair
-	stop chan struct{} // closed: nothing more is to be sent
-	once sync.Once
-	ends sync.WaitGroup
+	name    string // of the stream, in errors
+	portion int    // bytes
+	pair    *pair
+	stop    chan struct{} // closed: nothing more is to be sent
+	once    sync.Once
+	ends    sync.WaitGroup
 
 	// Of the sender, read once it has ended.
 	sent    [sha256.Size]byte
@@ -41,17 +42,21 @@ type Steady struct {
 	hash       [sha256.Size]byte // once ended
 }
 
-// The stream is written in portions, one each tick.
 const (
-	steadyTick    = time.Millisecond
-	steadyPortion = 1000                                          // bytes
-	steadyRate    = steadyPortion * int64(time.Second/steadyTick) // bytes a second: 8 Mbit/s
-	steadyBehind  = 10 * steadyTick                               // a sender late by more leaves out what it missed
+	// SegmentPortion is a portion that travels as one segment. By it, TCP's
+	// least window of ten segments is enough for 10 ms without an answer.
+	SegmentPortion = 1000
+	// FullPortion is a portion that travels in segments as large as the path
+	// takes, 32 Mbit/s.
+	FullPortion = 4000
+
+	steadyTick   = time.Millisecond
+	steadyBehind = 10 * steadyTick // a sender late by more leaves out what it missed
 )
 
-// StartSteady connects and begins to send. The stream goes on until Finish or
-// Close; the end of ctx breaks it.
-func StartSteady(ctx context.Context, from, to *lab.Namespace, addr netip.Addr) (*Steady, error) {
+// StartSteady connects and begins to send, in portions of so many bytes. The
+// stream goes on until Finish or Close; the end of ctx breaks it.
+func StartSteady(ctx context.Context, from, to *lab.Namespace, addr netip.Addr, portion int) (*Steady, error) {
 	// Every kernel has reno. BBR, the default of some, has a window of four
 	// segments at such a rate, and waits where others go on.
 	p, err := connect(ctx, from, to, addr, "reno")
@@ -64,7 +69,7 @@ func StartSteady(ctx context.Context, from, to *lab.Namespace, addr netip.Addr) 
 		return nil, err
 	}
 	s := &Steady{
-		name: fmt.Sprintf("TCP from %s to %s", from.Name, addr), pair: p,
+		name: fmt.Sprintf("TCP from %s to %s", from.Name, addr), portion: portion, pair: p,
 		stop: make(chan struct{}), changed: make(chan struct{}),
 	}
 	release := context.AfterFunc(ctx, p.close)
@@ -80,14 +85,14 @@ func StartSteady(ctx context.Context, from, to *lab.Namespace, addr netip.Addr) 
 func (s *Steady) send(c net.Conn) {
 	random := rand.NewChaCha8([32]byte{})
 	h := sha256.New()
-	buf := make([]byte, steadyPortion)
+	buf := make([]byte, s.portion)
 	for ticks := (ticker{}); ticks.next(s.stop); {
 		random.Read(buf)
 		h.Write(buf)
 		if _, s.sendErr = c.Write(buf); s.sendErr != nil {
 			return
 		}
-		s.sentN += steadyPortion
+		s.sentN += int64(s.portion)
 	}
 	h.Sum(s.sent[:0])
 	s.sendErr = c.(*net.TCPConn).CloseWrite()
@@ -96,7 +101,7 @@ func (s *Steady) send(c net.Conn) {
 // receive reads until the stream ends.
 func (s *Steady) receive(r *stampedReader) {
 	// Not more than a portion at once: what waits behind it has its own stamp.
-	buf := make([]byte, steadyPortion)
+	buf := make([]byte, s.portion)
 	h := sha256.New()
 	for {
 		n, at, err := r.read(buf)
@@ -125,7 +130,7 @@ func (s *Steady) receive(r *stampedReader) {
 // Advance waits until the stream has gone on for so long, as counted by the
 // bytes that arrive, in which a stall has no part.
 func (s *Steady) Advance(ctx context.Context, d time.Duration) error {
-	more := int64(d.Seconds() * float64(steadyRate))
+	more := int64(d/steadyTick) * int64(s.portion)
 	s.progress.Lock()
 	want := s.received + more
 	s.progress.Unlock()

@@ -13,7 +13,7 @@ import (
 func startSteady(t *testing.T) (*traffic.Steady, *lab.Namespace, context.Context) {
 	t.Helper()
 	a, b, addr, _ := twoEnds(t)
-	s, err := traffic.StartSteady(t.Context(), a, b, addr)
+	s, err := traffic.StartSteady(t.Context(), a, b, addr, traffic.SegmentPortion)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestSteadyIsSteady(t *testing.T) {
 func TestSteadyEndsWithItsContext(t *testing.T) {
 	a, b, addr, _ := twoEnds(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	s, err := traffic.StartSteady(ctx, a, b, addr)
+	s, err := traffic.StartSteady(ctx, a, b, addr, traffic.FullPortion)
 	if err != nil {
 		t.Fatal(err)
 	}
