@@ -8,7 +8,7 @@
 //	   │── Spec (argument, with the port) ─────────►│ connects
 //	   │◄──────────────────────────────── Ready ────│
 //	   │── Step ─────────────►│── Step ────────────►│ sends from now on
-//	   │◄───── Tally ─────────│◄───── Tally ────────│ at the step's end
+//	   │◄───── Count ─────────│◄───── Count ────────│ at the step's end
 //	   │   …                  │                     │ further steps
 //	   │── end of stdin ─────►│── end of stdin ────►│
 //
@@ -118,7 +118,7 @@ func Run(spec Spec, stdin io.Reader, stdout io.Writer) error {
 	}
 	steps, ended := make(chan Step), make(chan error, 1)
 	go func() { ended <- readSteps(stdin, steps) }()
-	tallies, started := make(chan Tally, 1), false
+	counts, started := make(chan Count, 1), false
 	for {
 		select {
 		case s := <-steps:
@@ -129,10 +129,10 @@ func Run(spec Spec, stdin io.Reader, stdout io.Writer) error {
 				started = true
 				go func() { ended <- runOn(w) }()
 			}
-			go func() { tallies <- tally(w, s) }()
-		case t := <-tallies:
+			go func() { counts <- countStep(w, s) }()
+		case c := <-counts:
 			// Traffic goes on until the other end has counted too.
-			if err := out.Encode(t); err != nil {
+			if err := out.Encode(c); err != nil {
 				return err
 			}
 		case err := <-ended:

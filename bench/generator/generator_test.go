@@ -65,7 +65,7 @@ func open(t *testing.T, specs ...Spec) *Session {
 func windowOf(d time.Duration, rate float64) Step {
 	begin := Now() + int64(50*time.Millisecond)
 	end := begin + int64(d)
-	return Step{Until: end, Rate: rate, Windows: []Window{{begin, end}}}
+	return Step{Until: end, Rate: rate, Window: Window{begin, end}}
 }
 
 const window = 300 * time.Millisecond
@@ -87,25 +87,20 @@ func TestTCP(t *testing.T) {
 		}
 		// What is received was sent, but for what was under way at the start.
 		r := step(t, s, windowOf(window, 0))[0]
-		sent, received := r.Sent.Counts[0], r.Received.Counts[0]
+		sent, received := r.Sent, r.Received
 		if received.Bytes == 0 || sent.Bytes == 0 || sent.Elapsed < window/2 || received.Elapsed < window/2 {
 			t.Errorf("%d flows: %+v", flows, r)
 		}
 	}
 }
 
-// Both directions at once, over two windows, and again.
-func TestPairsAndWindows(t *testing.T) {
+// Traffic of two kinds at once, and again.
+func TestPairs(t *testing.T) {
 	s := open(t, Spec{Kind: TCP, Flows: 1}, Spec{Kind: Echo, Size: 64})
 	for range 2 {
-		at := windowOf(window, 0)
-		at.Until += int64(window)
-		at.Windows = append(at.Windows, Window{at.Windows[0].End, at.Until})
-		for i, r := range step(t, s, at) {
-			for j := range 2 {
-				if r.Sent.Counts[j].Bytes == 0 || r.Received.Counts[j].Bytes == 0 {
-					t.Errorf("pair %d, window %d: %+v", i, j, r)
-				}
+		for i, r := range step(t, s, windowOf(window, 0)) {
+			if r.Sent.Bytes == 0 || r.Received.Bytes == 0 {
+				t.Errorf("pair %d: %+v", i, r)
 			}
 		}
 	}
@@ -118,23 +113,23 @@ func TestUDP(t *testing.T) {
 	for _, size := range []int{64, 1400} {
 		s := open(t, Spec{Kind: UDP, Size: size})
 		r := step(t, s, windowOf(window, 0))[0]
-		sent, received := r.Sent.Counts[0], r.Received.Counts[0]
+		sent, received := r.Sent, r.Received
 		if received.Packets == 0 || received.Bytes != received.Packets*uint64(size) || sent.Bytes != sent.Packets*uint64(size) {
 			t.Errorf("%d bytes: %+v", size, r)
 		}
-		if r.Sent.Datagrams < sent.Packets || r.Received.Datagrams > r.Sent.Datagrams {
+		if r.Sent.OfStep < sent.Packets || r.Received.OfStep > r.Sent.OfStep {
 			t.Errorf("%d bytes: of the step %+v", size, r)
 		}
 		// The step is 350 ms long, of a machine on which other tests run.
 		r = step(t, s, windowOf(window, 5000))[0]
-		if r.Sent.Datagrams < 100 || r.Sent.Datagrams > 1751 || r.Received.Datagrams != r.Sent.Datagrams {
+		if r.Sent.OfStep < 100 || r.Sent.OfStep > 1751 || r.Received.OfStep != r.Sent.OfStep {
 			t.Errorf("%d bytes, 5000 a second: %+v", size, r)
 		}
 	}
 }
 
 func TestEcho(t *testing.T) {
-	sent := step(t, open(t, Spec{Kind: Echo, Size: 64}), windowOf(window, 0))[0].Sent.Counts[0]
+	sent := step(t, open(t, Spec{Kind: Echo, Size: 64}), windowOf(window, 0))[0].Sent
 	l := sent.HalfRTT
 	if sent.Packets == 0 || sent.Lost > 0 || l.P50 <= 0 || l.P99 < l.P50 || l.P999 < l.P99 || l.Max < l.P999 {
 		t.Errorf("%+v", sent)
@@ -143,7 +138,7 @@ func TestEcho(t *testing.T) {
 
 func TestConnect(t *testing.T) {
 	r := step(t, open(t, Spec{Kind: Connect, Flows: 4}), windowOf(window, 0))[0]
-	if r.Sent.Counts[0].Packets == 0 || r.Received.Counts[0].Packets == 0 {
+	if r.Sent.Packets == 0 || r.Received.Packets == 0 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -186,12 +181,9 @@ func TestErrorsAreTold(t *testing.T) {
 			t.Errorf("the error is %v, want %q", err, want)
 		}
 	}
-	for want, bad := range map[string]Step{
-		"the windows are out of order":         {Until: 9, Windows: []Window{{5, 4}}},
-		"the step ends before its last window": {Until: 3, Windows: []Window{{2, 4}}},
-	} {
-		if _, err := open(t, Spec{Kind: TCP, Flows: 1}).Step(bad, nil); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("the error is %v, want %q", err, want)
+	for _, bad := range []Step{{Until: 9, Window: Window{5, 4}}, {Until: 3, Window: Window{2, 4}}} {
+		if _, err := open(t, Spec{Kind: TCP, Flows: 1}).Step(bad, nil); err == nil || !strings.Contains(err.Error(), "out of order") {
+			t.Error("the error is", err)
 		}
 	}
 }

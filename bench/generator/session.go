@@ -30,7 +30,7 @@ type Pair struct {
 
 // Result is what both ends of a Pair counted.
 type Result struct {
-	Sent, Received Tally
+	Sent, Received Count
 }
 
 // Session is pairs of generators that run, until Close.
@@ -114,7 +114,7 @@ func (s *Session) Receivers() (list []*os.Process) {
 
 // Step has all pairs go through a step, whose number it fills in. during, if
 // not nil, is called while traffic flows, and should return soon after the
-// last window's end, or when its context ends, since traffic has failed. The
+// window's end, or when its context ends, since traffic has failed. The
 // results are in the order of the pairs. After an error the session is of no
 // further use.
 func (s *Session) Step(step Step, during func(context.Context) error) ([]Result, error) {
@@ -135,7 +135,7 @@ func (s *Session) Step(step Step, during func(context.Context) error) ([]Result,
 	group, ctx := errgroup.WithContext(s.ctx)
 	for i, p := range s.pairs {
 		group.Go(func() (err error) {
-			results[i], err = p.tally()
+			results[i], err = p.count()
 			return err
 		})
 	}
@@ -153,13 +153,13 @@ func (s *Session) Step(step Step, during func(context.Context) error) ([]Result,
 	return results, nil
 }
 
-// tally hears what both ends have counted. A sender whose receiver ends is told
+// count hears what both ends have counted. A sender whose receiver ends is told
 // so by the kernel, so that it comes first.
-func (e endpoints) tally() (r Result, err error) {
-	if r.Sent, err = e.sender.tally(); err != nil {
+func (e endpoints) count() (r Result, err error) {
+	if r.Sent, err = e.sender.count(); err != nil {
 		return r, fmt.Errorf("sender: %w", err)
 	}
-	if r.Received, err = e.receiver.tally(); err != nil {
+	if r.Received, err = e.receiver.count(); err != nil {
 		return r, fmt.Errorf("receiver: %w", err)
 	}
 	return r, nil
@@ -215,7 +215,7 @@ func start(ctx context.Context, in Starter, program []string, spec Spec) (*proce
 }
 
 func (p *process) ready() (r Ready, err error) { return r, p.hear(&r) }
-func (p *process) tally() (t Tally, err error) { return t, p.hear(&t) }
+func (p *process) count() (c Count, err error) { return c, p.hear(&c) }
 
 func (p *process) tell(s Step) error { return json.NewEncoder(p.stdin).Encode(s) }
 

@@ -12,11 +12,9 @@ import (
 // through all further ones.
 type Step struct {
 	Number uint32  // from 1; tells the datagrams of one step from the next one's
-	Until  int64   // UDP: end of sending
+	Until  int64   // end of the step, in the time of a Window's clock
 	Rate   float64 // UDP: datagrams per second; 0 is as many as the sender can
-
-	// Windows are when to count, in order and none beyond Until.
-	Windows []Window
+	Window Window  // when to count, not beyond Until
 }
 
 // Window is when to count: CLOCK_MONOTONIC in nanoseconds, which is the same
@@ -26,23 +24,10 @@ type Window struct {
 }
 
 func (s Step) validate() error {
-	at := int64(0)
-	for _, w := range s.Windows {
-		if w.Start < at || w.End < w.Start {
-			return fmt.Errorf("the windows are out of order: %+v", s.Windows)
-		}
-		at = w.End
-	}
-	if s.Until < at {
-		return fmt.Errorf("the step ends before its last window: %+v", s)
+	if s.Window.End < s.Window.Start || s.Until < s.Window.End {
+		return fmt.Errorf("the window is out of order, or ends after the step: %+v", s)
 	}
 	return nil
-}
-
-// Tally is what one end counted in a Step.
-type Tally struct {
-	Counts    []Count // one for each window
-	Datagrams uint64  // UDP: of the whole step, however late they arrived
 }
 
 // Count is what happened within the Window, or nearly: on a busy machine a
@@ -52,6 +37,7 @@ type Count struct {
 	Bytes   uint64 // of payload
 	Packets uint64 // UDP, Echo: datagrams, answered ones for the sender of Echo; Connect: connections
 	Lost    uint64 // Echo: requests without an answer
+	OfStep  uint64 // UDP: datagrams of the whole step, however late they arrived
 	HalfRTT Latency
 }
 
@@ -60,24 +46,21 @@ type Latency struct {
 	P50, P99, P999, Max int64
 }
 
-// tally sleeps through the step.
-func tally(w worker, s Step) (t Tally) {
-	for _, window := range s.Windows {
-		SleepUntil(window.Start)
-		start, before := Now(), w.count()
-		SleepUntil(window.End)
-		end, c := Now(), w.count()
-		c.Elapsed = time.Duration(end - start)
-		c.Bytes -= before.Bytes
-		c.Packets -= before.Packets
-		c.Lost -= before.Lost
-		w.finish(&c, Window{start, end})
-		t.Counts = append(t.Counts, c)
-	}
+// countStep sleeps through the step.
+func countStep(w worker, s Step) Count {
+	SleepUntil(s.Window.Start)
+	start, before := Now(), w.count()
+	SleepUntil(s.Window.End)
+	end, c := Now(), w.count()
+	c.Elapsed = time.Duration(end - start)
+	c.Bytes -= before.Bytes
+	c.Packets -= before.Packets
+	c.Lost -= before.Lost
+	w.finish(&c, Window{start, end})
 	if o, ok := w.(stepper); ok {
-		t.Datagrams = o.end(s)
+		c.OfStep = o.end(s)
 	}
-	return t
+	return c
 }
 
 // Now is the present time of a Window's clock, without a system call.

@@ -149,7 +149,7 @@ func (r *udpReceiver) begin(Step) {}
 
 // The step's last datagrams may come late, through queues on the way.
 const (
-	quietFor  = 20 * time.Millisecond // then nothing is under way any more
+	quietFor  = 50 * time.Millisecond // then nothing is under way any more
 	quietPoll = 5 * time.Millisecond
 	drainFor  = 500 * time.Millisecond // at most
 )
@@ -157,7 +157,7 @@ const (
 func (r *udpReceiver) end(s Step) uint64 {
 	SleepUntil(s.Until)
 	last, since := r.ofStep.Load(), Now()
-	for now := since; now-since < int64(quietFor) && now < s.Until+int64(drainFor); now = Now() {
+	for now := since; (now-since < int64(quietFor) || r.step.Load() != s.Number) && now < s.Until+int64(drainFor); now = Now() {
 		time.Sleep(quietPoll)
 		if n := r.ofStep.Load(); n != last {
 			last, since = n, now

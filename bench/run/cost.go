@@ -1,8 +1,10 @@
 package run
 
+import "github.com/weftnet/weft/bench/generator"
+
 // unit is the work that costs are told for.
 type unit struct {
-	rate func([]ends) float64 // of work: units per second
+	rate func([]generator.Result) float64 // of work: units per second
 
 	cpu      string  // unit of CPU time for work
 	cpuScale float64 // from seconds per unit of work
@@ -12,24 +14,24 @@ type unit struct {
 
 var (
 	// Bytes of payload that arrived.
-	payload = unit{rate: func(e []ends) (sum float64) {
+	payload = unit{rate: func(e []generator.Result) (sum float64) {
 		for _, f := range e {
-			sum += float64(f.received.Bytes) / f.received.Elapsed.Seconds()
+			sum += float64(f.Received.Bytes) / f.Received.Elapsed.Seconds()
 		}
 		return sum
 	}, cpu: "s/GB", cpuScale: 1e9, calls: "1/MB", callWork: 1e6}
 
 	// The same of the bulk flow beside requests.
-	bulkPayload = unit{rate: func(e []ends) float64 { return payload.rate(e[1:]) }, cpu: payload.cpu, cpuScale: payload.cpuScale, calls: payload.calls, callWork: payload.callWork}
+	bulkPayload = unit{rate: func(e []generator.Result) float64 { return payload.rate(e[1:]) }, cpu: payload.cpu, cpuScale: payload.cpuScale, calls: payload.calls, callWork: payload.callWork}
 
 	requests    = unit{rate: answered, cpu: "us/request", cpuScale: 1e6, calls: "1/request", callWork: 1}
 	connections = unit{rate: answered, cpu: "us/connection", cpuScale: 1e6, calls: "1/connection", callWork: 1}
 )
 
-func answered(e []ends) float64 { return packets(e[0].sent) }
+func answered(e []generator.Result) float64 { return packets(e[0].Sent) }
 
 // costs are what the work of one window took.
-func (u unit) costs(e []ends, used usage) []metric {
+func (u unit) costs(e []generator.Result, used usage) []metric {
 	work := u.rate(e) * used.elapsed.Seconds()
 	cpu := func(name string, seconds float64) metric {
 		return metric{name, u.cpu, seconds / work * u.cpuScale}
@@ -51,7 +53,7 @@ func (u unit) costs(e []ends, used usage) []metric {
 }
 
 // callCosts are the system calls that the work of another window took.
-func (u unit) callCosts(e []ends, c calls, hasDaemons bool) []metric {
+func (u unit) callCosts(e []generator.Result, c calls, hasDaemons bool) []metric {
 	work := u.rate(e) * c.elapsed.Seconds()
 	list := []metric{{"syscalls", u.calls, float64(c.daemons+c.generators) / work * u.callWork}}
 	if hasDaemons {

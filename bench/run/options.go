@@ -58,6 +58,7 @@ func Quick() Options {
 	o.Paths = []string{"vxlan", "udp"}
 	o.Profiles = []string{"veth"}
 	o.Workloads = []string{"tcp1", "tcp4", "udp1400", "rtt"}
+	o.Duration = 800 * time.Millisecond
 	return o
 }
 

@@ -115,7 +115,7 @@ func (r *runner) announce() {
 	}
 	total += time.Duration(len(mtus)*len(o.Paths)) * buildTakes
 	r.out.start(total)
-	r.out.say("%s: paths %s; profiles %s; workloads %s; %d rounds", r.out.left(),
+	r.out.say("This takes about %s: paths %s; profiles %s; workloads %s; %d rounds.", r.out.left(),
 		strings.Join(o.Paths, ", "), strings.Join(o.Profiles, ", "), strings.Join(o.Workloads, ", "), o.Rounds)
 }
 
@@ -124,23 +124,23 @@ const (
 	buildTakes  = 1500 * time.Millisecond
 	openTakes   = 100 * time.Millisecond // generators, until they are connected
 	checkTakes  = 300 * time.Millisecond // iperf3, above what it measures
-	drainTakes  = 30 * time.Millisecond  // of a step of UDP
-	firstTrials = 9
-	laterTrials = 4
+	drainTakes  = 60 * time.Millisecond  // of a step of UDP
+	firstTrials = 10
+	laterTrials = 5
 )
 
 // takes estimates a sample.
 func (r *runner) takes(w workload, in profile, round int, firstProfile bool) time.Duration {
-	sample := r.o.Warmup + r.o.Duration
+	sample := r.o.Warmup + settle + r.o.Duration
 	d := openTakes + sample
 	if w.search {
-		d += sample + 2*drainTakes
+		d += sample + 4*drainTakes
 		trials := laterTrials
 		if round == 0 {
 			trials = firstTrials
 		}
 		if in.lose > 0 {
-			trials, d = 0, openTakes+sample+drainTakes
+			trials, d = 0, openTakes+sample+2*drainTakes
 		}
 		d += time.Duration(trials) * (trialFor + drainTakes)
 	}

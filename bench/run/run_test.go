@@ -79,6 +79,7 @@ func TestWorkloads(t *testing.T) {
 	o := short(t)
 	o.Profiles = []string{"veth"}
 	o.Warmup = 200 * time.Millisecond // leaves room to count system calls
+	o.Rounds = 2                      // other tests may leave nothing of the CPUs to one
 	d, said := measured(t, o)
 	want := []string{"cpu", "cpu_user", "cpu_system", "cpu_softirq", "cpu_senders", "cpu_receivers", "context_switches"}
 	e := d.Environment
@@ -92,7 +93,7 @@ func TestWorkloads(t *testing.T) {
 		}
 		for _, metric := range append(want[:len(want):len(want)], judged) {
 			r := d.Find("direct", "veth", w.name, metric)
-			if r == nil || r.Median < 0 || metric == judged && r.Median == 0 || len(r.Samples) != 1 {
+			if r == nil || r.Median < 0 || metric == judged && r.Median == 0 || len(r.Samples) == 0 {
 				t.Errorf("%s of %s: %+v", metric, w.name, r)
 			}
 		}

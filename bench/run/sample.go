@@ -92,11 +92,10 @@ func (s *sampler) run(ctx context.Context) ([]metric, usage, error) {
 	return append(metrics, costs...), o.used, err
 }
 
-// observation is what a step with traffic at an even rate shows: calls are
-// counted during the warm-up, since counting them takes time.
+// observation is what traffic at an even rate shows: system calls in the
+// warm-up, since counting them takes time, and all else after it.
 type observation struct {
-	results          []generator.Result
-	warming, counted []ends
+	warming, counted []generator.Result
 	calls            calls
 	used             usage
 }
@@ -110,30 +109,32 @@ const (
 	leastCalls = 20 * time.Millisecond
 )
 
+// settle is how long traffic flows before the window that counts, after the
+// warm-up, at whose end UDP pauses.
+const settle = 30 * time.Millisecond
+
 // observe has traffic flow for a warm-up and the window that counts.
 func (s *sampler) observe(rate float64) (o observation, err error) {
 	now, warmup := generator.Now(), float64(s.r.o.Warmup)
-	begin := now + int64(warmup)
-	warming := generator.Window{Start: now + int64(callsFrom*warmup), End: now + int64(callsTo*warmup)}
-	counted := generator.Window{Start: begin, End: begin + s.r.o.Duration.Nanoseconds()}
-	step := generator.Step{Rate: rate, Until: counted.End, Windows: []generator.Window{warming, counted}}
-	o.results, err = s.session.Step(step, func(ctx context.Context) (err error) {
+	step := generator.Step{Rate: rate, Until: now + int64(warmup)}
+	step.Window = generator.Window{Start: now + int64(callsFrom*warmup), End: now + int64(callsTo*warmup)}
+	o.warming, err = s.session.Step(step, func(ctx context.Context) (err error) {
 		if s.r.countsCalls {
-			o.calls, err = s.meter.calls(ctx, warming)
-		}
-		if err == nil {
-			o.used, err = s.meter.window(ctx, counted)
+			o.calls, err = s.meter.calls(ctx, step.Window)
 		}
 		return err
 	})
 	if err != nil {
 		return o, err
 	}
-	for _, r := range o.results {
-		o.warming = append(o.warming, ends{r.Sent.Counts[0], r.Received.Counts[0]})
-		o.counted = append(o.counted, ends{r.Sent.Counts[1], r.Received.Counts[1]})
-	}
-	return o, nil
+	begin := generator.Now() + settle.Nanoseconds()
+	end := begin + s.r.o.Duration.Nanoseconds()
+	step.Window, step.Until = generator.Window{Start: begin, End: end}, end
+	o.counted, err = s.session.Step(step, func(ctx context.Context) (err error) {
+		o.used, err = s.meter.window(ctx, step.Window)
+		return err
+	})
+	return o, err
 }
 
 func (s *sampler) costs(o observation) ([]metric, error) {
@@ -157,7 +158,7 @@ const (
 	lossLimit     = 0.001
 	trialFor      = 200 * time.Millisecond
 	confirmTrials = 4
-	confirmLess   = 0.96 // of the rate, after each trial that failed
+	confirmLess   = 0.93 // of the rate, after each trial that failed
 	overload      = 2    // times the highest rate
 )
 
@@ -178,8 +179,8 @@ func (s *sampler) searched(ctx context.Context) (metrics []metric, used usage, e
 		if o, err = s.observe(rate); err != nil {
 			return nil, used, err
 		}
-		if confirmed := lossOf(o.results[0]) <= lossLimit; confirmed {
-			metrics = append(metrics, udpFigure("throughput", size, packets(o.counted[0].received)))
+		if confirmed := lossOf(o.counted[0]) <= lossLimit; confirmed {
+			metrics = append(metrics, udpFigure("throughput", size, packets(o.counted[0].Received)))
 			s.r.guess[key] = rate
 			break
 		}
@@ -193,15 +194,15 @@ func (s *sampler) searched(ctx context.Context) (metrics []metric, used usage, e
 	if err != nil {
 		return nil, used, err
 	}
-	if over.counted[0].received.Packets == 0 {
+	if over.counted[0].Received.Packets == 0 {
 		return nil, used, errNothing
 	}
 	if len(metrics) == 0 {
 		o = over
 	}
 	metrics = append(metrics,
-		udpFigure("delivered", size, packets(over.counted[0].received)),
-		udpFigure("offered", size, packets(over.counted[0].sent)))
+		udpFigure("delivered", size, packets(over.counted[0].Received)),
+		udpFigure("offered", size, packets(over.counted[0].Sent)))
 	costs, err := s.costs(o)
 	return append(metrics, costs...), o.used, err
 }
@@ -213,22 +214,24 @@ func (s *sampler) highest(ctx context.Context, key figure) (rate float64, found 
 	if s.profile.lose > 0 {
 		return 0, false, nil // there is none
 	}
+	r, err := s.try(0)
+	if err != nil {
+		return 0, false, err
+	}
 	guess := s.r.guess[key]
 	if guess == 0 {
-		r, err := s.try(0)
-		if err != nil {
-			return 0, false, err
-		}
-		if guess = float64(r.Received.Datagrams) / trialFor.Seconds(); guess == 0 {
-			return 0, false, errNothing
-		}
+		guess = float64(r.Received.OfStep) / trialFor.Seconds()
 	}
-	return search(guess, lossLimit, func(rate float64) (trial, error) {
+	if guess == 0 {
+		return 0, false, errNothing
+	}
+	most := float64(r.Sent.OfStep) / trialFor.Seconds()
+	return search(guess, most, lossLimit, func(rate float64) (loss float64, err error) {
 		if ctx.Err() != nil {
-			return trial{}, context.Cause(ctx)
+			return 0, context.Cause(ctx)
 		}
 		r, err := s.try(rate)
-		return trial{sent: float64(r.Sent.Datagrams) / trialFor.Seconds(), loss: lossOf(r)}, err
+		return lossOf(r), err
 	})
 }
 
@@ -244,8 +247,8 @@ func (s *sampler) try(rate float64) (generator.Result, error) {
 // lossOf is the part of a step's datagrams that did not arrive. If none was
 // sent, all are lost.
 func lossOf(r generator.Result) float64 {
-	if r.Sent.Datagrams == 0 {
+	if r.Sent.OfStep == 0 {
 		return 1
 	}
-	return 1 - float64(r.Received.Datagrams)/float64(r.Sent.Datagrams)
+	return 1 - float64(r.Received.OfStep)/float64(r.Sent.OfStep)
 }

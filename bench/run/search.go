@@ -11,49 +11,39 @@ const (
 	searchTrials    = 14
 )
 
-// trial is what came of sending at some rate for a short time.
-type trial struct {
-	sent float64 // rate that the sender reached, which may be less than it was asked for
-	loss float64 // 0 to 1
-}
-
-// tooSlow is the part of the rate asked for below which the sender, and not
-// the path, is at its end.
-const tooSlow = 0.97
-
-// search finds the highest rate with a loss of at most limit, from a guess. It
-// widens its steps until it has a rate that is borne and one that is not, and
-// halves what lies between. A trial with too much loss is repeated unless it
-// was a long step away, for one hiccup of the machine would hold down the whole
-// search. ok is false if none of the rates was borne.
-func search(guess, limit float64, try func(rate float64) (trial, error)) (rate float64, ok bool, err error) {
+// search finds the highest rate up to most, which is what the sender can do,
+// with a loss of at most limit, from a guess. It widens its steps until it has
+// a rate that is borne and one that is not, and halves what lies between. A
+// trial with too much loss is repeated unless it was a long step away, for one
+// hiccup of the machine would hold down the whole search. ok is false if none
+// of the rates was borne.
+func search(guess, most, limit float64, try func(rate float64) (loss float64, err error)) (rate float64, ok bool, err error) {
 	low, high, stride := 0.0, math.Inf(1), searchStride
-	next, repeated := guess, false
+	next, repeated := min(guess, most), false
 	for range searchTrials {
-		t, err := try(next)
+		loss, err := try(next)
 		if err != nil {
 			return 0, false, err
 		}
 		near := low == 0 && stride <= searchNear || next <= low*searchNear
-		if t.loss > limit && near && !repeated {
+		if loss > limit && near && !repeated {
 			repeated = true
 			continue
 		}
 		repeated = false
-		switch {
-		case t.loss > limit:
+		if loss > limit {
 			high = next
-		case t.sent < tooSlow*next:
-			return t.sent, true, nil
-		default:
+		} else {
 			low = next
 		}
 		switch {
 		case low == 0:
 			next = high / stride
 			stride *= stride
+		case low >= most:
+			return low, true, nil
 		case math.IsInf(high, 1):
-			next = low * stride
+			next = min(low*stride, most)
 			stride *= stride
 		case high/low <= searchPrecision:
 			return low, true, nil

@@ -8,13 +8,9 @@ import (
 // A path that bears so many datagrams a second, and a sender that can send so
 // many.
 func search1(guess, bears, sends float64) (rate float64, ok bool, trials int) {
-	rate, ok, _ = search(guess, lossLimit, func(rate float64) (trial, error) {
+	rate, ok, _ = search(guess, sends, lossLimit, func(rate float64) (loss float64, err error) {
 		trials++
-		t := trial{sent: min(rate, sends)}
-		if t.sent > bears {
-			t.loss = 1 - bears/t.sent
-		}
-		return t, nil
+		return max(0, 1-bears/rate), nil
 	})
 	return rate, ok, trials
 }
@@ -31,6 +27,7 @@ func TestSearch(t *testing.T) {
 		{"far too high", 800e3, 100e3, 1e6, 14},
 		{"too low", 50e3, 100e3, 1e6, 14},
 		{"the sender is slower", 100e3, 1e6, 120e3, 4},
+		{"the sender became slower", 200e3, 1e6, 120e3, 1},
 	} {
 		rate, ok, trials := search1(c.guess, c.bears, c.sends)
 		most := min(c.bears, c.sends)
@@ -46,9 +43,9 @@ func TestSearch(t *testing.T) {
 // Where a part of all packets is lost, no rate is found, and that soon.
 func TestSearchOnALossyPath(t *testing.T) {
 	trials := 0
-	rate, ok, err := search(1000, lossLimit, func(rate float64) (trial, error) {
+	rate, ok, err := search(1000, 1e6, lossLimit, func(rate float64) (float64, error) {
 		trials++
-		return trial{sent: rate, loss: 0.01}, nil
+		return 0.01, nil
 	})
 	if ok || err != nil || trials > searchTrials {
 		t.Errorf("%v, %v, %v after %d trials", rate, ok, err, trials)
@@ -58,12 +55,12 @@ func TestSearchOnALossyPath(t *testing.T) {
 // One hiccup does not hold down the search.
 func TestSearchRepeatsATrial(t *testing.T) {
 	trials := 0
-	rate, ok, err := search(100, lossLimit, func(rate float64) (trial, error) {
+	rate, ok, err := search(100, 1e6, lossLimit, func(rate float64) (float64, error) {
 		trials++
 		if trials == 1 || rate > 100 {
-			return trial{sent: rate, loss: 0.5}, nil
+			return 0.5, nil
 		}
-		return trial{sent: rate}, nil
+		return 0, nil
 	})
 	if !ok || err != nil || rate < 100/searchPrecision || rate > 100 {
 		t.Errorf("%v, %v, %v", rate, ok, err)
@@ -72,7 +69,7 @@ func TestSearchRepeatsATrial(t *testing.T) {
 
 func TestSearchEndsWithAnError(t *testing.T) {
 	broken := errors.New("broken")
-	if _, _, err := search(100, lossLimit, func(float64) (trial, error) { return trial{}, broken }); !errors.Is(err, broken) {
+	if _, _, err := search(100, 1e6, lossLimit, func(float64) (float64, error) { return 0, broken }); !errors.Is(err, broken) {
 		t.Error(err)
 	}
 }

@@ -15,7 +15,7 @@ type workload struct {
 	main   string // the metric to judge a path by
 	unit   unit   // of work
 	// figures are what the traffic itself tells.
-	figures func([]ends) ([]metric, error)
+	figures func([]generator.Result) ([]metric, error)
 }
 
 // flow is what one pair of generators does.
@@ -23,9 +23,6 @@ type flow struct {
 	spec    generator.Spec
 	reverse bool // from the second host's container to the first's
 }
-
-// ends is what both ends of a flow counted in one window.
-type ends struct{ sent, received generator.Count }
 
 type metric struct {
 	name, unit string
@@ -80,15 +77,15 @@ func workloadOf(name string) (found workload) {
 
 var errNothing = errors.New("nothing arrived")
 
-func tcpFigures(e []ends) ([]metric, error) {
-	if e[0].received.Bytes == 0 {
+func tcpFigures(e []generator.Result) ([]metric, error) {
+	if e[0].Received.Bytes == 0 {
 		return nil, errNothing
 	}
-	return []metric{{"throughput", gbitPerSecond, gigabits(e[0].received)}}, nil
+	return []metric{{"throughput", gbitPerSecond, gigabits(e[0].Received)}}, nil
 }
 
-func bothFigures(e []ends) ([]metric, error) {
-	forth, back := gigabits(e[0].received), gigabits(e[1].received)
+func bothFigures(e []generator.Result) ([]metric, error) {
+	forth, back := gigabits(e[0].Received), gigabits(e[1].Received)
 	if forth == 0 || back == 0 {
 		return nil, errNothing
 	}
@@ -108,8 +105,8 @@ func udpFigure(name string, size int, perSecond float64) metric {
 	return metric{name, thousandPackets, perSecond / 1e3}
 }
 
-func echoFigures(e []ends) ([]metric, error) {
-	l := e[0].sent.HalfRTT
+func echoFigures(e []generator.Result) ([]metric, error) {
+	l := e[0].Sent.HalfRTT
 	if l.P50 == 0 {
 		return nil, errNothing
 	}
@@ -121,19 +118,19 @@ func echoFigures(e []ends) ([]metric, error) {
 	}, nil
 }
 
-func loadFigures(e []ends) ([]metric, error) {
+func loadFigures(e []generator.Result) ([]metric, error) {
 	latency, err := echoFigures(e)
-	if err == nil && e[1].received.Bytes == 0 {
+	if err == nil && e[1].Received.Bytes == 0 {
 		err = errNothing
 	}
-	return append(latency, metric{"bulk", gbitPerSecond, gigabits(e[1].received)}), err
+	return append(latency, metric{"bulk", gbitPerSecond, gigabits(e[1].Received)}), err
 }
 
-func connectFigures(e []ends) ([]metric, error) {
-	if e[0].sent.Packets == 0 {
+func connectFigures(e []generator.Result) ([]metric, error) {
+	if e[0].Sent.Packets == 0 {
 		return nil, errNothing
 	}
-	return []metric{{"connections", "1/s", packets(e[0].sent)}}, nil
+	return []metric{{"connections", "1/s", packets(e[0].Sent)}}, nil
 }
 
 func gigabits(c generator.Count) float64 { return float64(c.Bytes) * 8 / c.Elapsed.Seconds() / 1e9 }

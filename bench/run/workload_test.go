@@ -10,10 +10,10 @@ import (
 
 // some is traffic of 1 GB and a million datagrams in two seconds at the
 // receiver, of twice that at the sender.
-var some = ends{
-	sent: generator.Count{Elapsed: 2 * time.Second, Bytes: 2e9, Packets: 2e6,
+var some = generator.Result{
+	Sent: generator.Count{Elapsed: 2 * time.Second, Bytes: 2e9, Packets: 2e6,
 		HalfRTT: generator.Latency{P50: 31_500, P99: 99_000, P999: 250_000}},
-	received: generator.Count{Elapsed: 2 * time.Second, Bytes: 1e9, Packets: 1e6},
+	Received: generator.Count{Elapsed: 2 * time.Second, Bytes: 1e9, Packets: 1e6},
 }
 
 func TestFigures(t *testing.T) {
@@ -27,10 +27,10 @@ func TestFigures(t *testing.T) {
 		"connect": {{"connections", "1/s", 1e6}},
 	} {
 		w := workloadOf(name)
-		traffic, nothing := make([]ends, len(w.flows)), make([]ends, len(w.flows))
+		traffic, nothing := make([]generator.Result, len(w.flows)), make([]generator.Result, len(w.flows))
 		for i := range traffic {
 			traffic[i] = some
-			nothing[i].received.Elapsed, nothing[i].sent.Elapsed = time.Second, time.Second
+			nothing[i].Received.Elapsed, nothing[i].Sent.Elapsed = time.Second, time.Second
 		}
 		got, err := w.figures(traffic)
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -72,7 +72,7 @@ func TestCosts(t *testing.T) {
 		{requests, 1, "us/request", "1/request", 1, 1e-6},
 		{connections, 1, "us/connection", "1/connection", 1, 1e-6},
 	} {
-		traffic := []ends{some, some}[:c.flows]
+		traffic := []generator.Result{some, some}[:c.flows]
 		want := []metric{
 			{"cpu", c.cpu, 3.5 * c.perCPU}, {"cpu_user", c.cpu, c.perCPU}, {"cpu_system", c.cpu, 2 * c.perCPU}, {"cpu_softirq", c.cpu, 0.5 * c.perCPU},
 			{"cpu_senders", c.cpu, 0.25 * c.perCPU}, {"cpu_receivers", c.cpu, 0.125 * c.perCPU}, {"context_switches", c.calls, 1000 * c.perCalls},
@@ -91,7 +91,7 @@ func TestCosts(t *testing.T) {
 		}
 	}
 	u.hasDaemons = false
-	for _, m := range payload.costs([]ends{some}, u) {
+	for _, m := range payload.costs([]generator.Result{some}, u) {
 		if m.name == "cpu_daemons" || m.name == "context_switches_daemons" {
 			t.Errorf("without daemons: %+v", m)
 		}
@@ -103,7 +103,7 @@ func TestLossOf(t *testing.T) {
 		sent, received uint64
 		want           float64
 	}{{1000, 1000, 0}, {1000, 999, 0.001}, {4, 0, 1}, {0, 0, 1}} {
-		r := generator.Result{Sent: generator.Tally{Datagrams: c.sent}, Received: generator.Tally{Datagrams: c.received}}
+		r := generator.Result{Sent: generator.Count{OfStep: c.sent}, Received: generator.Count{OfStep: c.received}}
 		if got := lossOf(r); got < c.want-1e-9 || got > c.want+1e-9 {
 			t.Errorf("%d of %d: %v", c.received, c.sent, got)
 		}
