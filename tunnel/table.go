@@ -31,6 +31,10 @@ type Self struct {
 	// IPv4 and IPv6 tell in which families this node reaches others and is
 	// reached by them.
 	IPv4, IPv6 bool
+
+	// No6In6 says that the underlay is too narrow to carry IPv6 over IPv6,
+	// whose packets may not be made smaller than 1280 bytes.
+	No6In6 bool
 }
 
 // NewTable makes the table of the given leases, this node's own not among
@@ -109,6 +113,9 @@ func newPeer(self Self, l subnet.Lease) (Peer, error) {
 		p.Endpoint = p.public[0]
 	case self.IPv6 && p.public[1].IsValid():
 		p.Endpoint = p.public[1]
+		if self.No6In6 {
+			p.Subnet.IPv6 = netip.Prefix{}
+		}
 	default:
 		return Peer{}, fmt.Errorf("no address family for the tunnel in common (its public IPs: %v)", p.publicText())
 	}

@@ -110,6 +110,22 @@ func TestAnnounced(t *testing.T) {
 	}
 }
 
+// Where an IPv6 packet of 1280 bytes does not fit the underlay, a peer over IPv6
+// is sent IPv4 only, and one over IPv4 both.
+func TestNarrowUnderlay(t *testing.T) {
+	self := self()
+	self.No6In6 = true
+	for _, c := range []struct {
+		public, publicV6 string
+		want             bool
+	}{{"192.0.2.2", "", true}, {"192.0.2.2", "2001:db8::2", true}, {"", "2001:db8::2", false}} {
+		table := NewTable(self, []subnet.Lease{weft("10.5.2.0/24", "fd00:5:2::/64", c.public, c.publicV6)}, nil)
+		if table.Lookup(addr("10.5.2.7")) == nil || (table.Lookup(addr("fd00:5:2::7")) != nil) != c.want {
+			t.Errorf("%s %s: peers %+v", c.public, c.publicV6, table.Peers())
+		}
+	}
+}
+
 func TestNewTableSkips(t *testing.T) {
 	vxlan := weft("10.5.2.0/24", "", "192.0.2.2", "")
 	vxlan.Attrs.BackendType = "vxlan"

@@ -21,6 +21,10 @@ const (
 	quickTick = 10 * time.Millisecond
 	gap       = 5 * time.Millisecond
 
+	// calm is the least time between two changes of routes that may wait. At a
+	// start each peer has one.
+	calm = 100 * time.Millisecond
+
 	// pause is how late a tick may be before this process itself counts as
 	// having stood still.
 	pause = 5 * tick
@@ -72,12 +76,13 @@ func (b *Backend) run(ctx context.Context) {
 func (b *Backend) look(now time.Time, paused bool) (next time.Duration) {
 	b.mu.Lock()
 	var lines news
-	changed := b.decide(now, paused, &lines)
+	urgent := b.decide(now, paused, &lines)
 	b.hear(&lines)
 	suspects := b.ask(now, &lines)
 	b.mu.Unlock()
-	if changed {
+	if urgent || b.stale && now.Sub(b.applied) >= calm {
 		b.applyLogged()
+		b.stale, b.applied = false, time.Now()
 	}
 	lines.log(b.log)
 	if suspects {
@@ -86,8 +91,9 @@ func (b *Backend) look(now time.Time, paused bool) (next time.Duration) {
 	return tick
 }
 
-// decide has each path think, and tells whether one came to another decision.
-func (b *Backend) decide(now time.Time, paused bool, lines *news) (changed bool) {
+// decide has each path think, and tells whether one was given up: its routes
+// must not wait, while those of one that is good again may.
+func (b *Backend) decide(now time.Time, paused bool, lines *news) (urgent bool) {
 	for _, p := range b.peers {
 		if p.path == nil {
 			continue
@@ -102,16 +108,20 @@ func (b *Backend) decide(now time.Time, paused bool, lines *news) (changed bool)
 		}
 		moved = p.path.refusals(p.udp.State.Refused.Load(), now) || moved
 		moved = p.path.check(now) || moved
-		changed = changed || moved
+		if !moved {
+			continue
+		}
+		b.stale = true
 		switch {
-		case !moved || p.path.why == "":
+		case p.path.why == "":
 		case p.path.way == byUDP:
 			lines.add(slog.LevelInfo, "peer is reached by udp again", p, p.path.why)
 		default:
+			urgent = true
 			lines.add(slog.LevelWarn, "peer is reached by vxlan for a while", p, p.path.why)
 		}
 	}
-	return changed
+	return urgent
 }
 
 // hear takes the answers of VTEPs.

@@ -19,9 +19,9 @@ func (b *Backend) meet(leases []subnet.Lease) {
 	b.known = true
 	remotes, skipped := b.vtep.Remotes(b.own, "udp", leases)
 	b.checksum.SetRemotes(remotes)
-	bySubnet := make(map[subnet.Subnet]*vxlan.Remote, len(remotes))
+	bySubnet := make(map[netip.Prefix]*vxlan.Remote, len(remotes))
 	for i := range remotes {
-		bySubnet[remotes[i].Lease.Subnet] = &remotes[i]
+		bySubnet[remotes[i].Lease.Subnet.IPv4] = &remotes[i]
 	}
 
 	b.peers = nil
@@ -32,9 +32,8 @@ func (b *Backend) meet(leases []subnet.Lease) {
 	for _, p := range b.meetUDP(leases) {
 		served[p.Subnet.IPv4.String()] = true
 		next := &peer{udp: p}
-		// A peer that answers no probes could not be moved. One whose lease is
-		// dual stack but which is reached by IPv4 only is no weft node.
-		if remote := bySubnet[p.Subnet]; remote != nil && p.Probe > 0 {
+		// A peer that answers no probes could not be moved.
+		if remote := bySubnet[p.Subnet.IPv4]; remote != nil && p.Probe > 0 {
 			next.remote = remote
 			if next.path = b.paths[p.State]; next.path == nil {
 				next.path = newPath(now)
@@ -99,6 +98,9 @@ func (b *Backend) state() netstate.State {
 		var byVXLAN netstate.State
 		p.remote.Add(&byVXLAN, own, metricVXLAN)
 		for _, r := range byVXLAN.Routes {
+			if r.Dst.Addr().Is6() && !p.udp.Subnet.IPv6.IsValid() {
+				continue
+			}
 			s.Routes = append(s.Routes, netstate.Route{Dst: r.Dst, Link: b.engine.Device(), Src: r.Src, Metric: metricUDP})
 		}
 	}

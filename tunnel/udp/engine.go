@@ -244,11 +244,15 @@ func (e *Engine) replaceTable() {
 		Network: e.cfg.Network,
 		IPv4:    e.cfg.Underlay.IPv4.IsValid() && e.cfg.Underlay.PublicIPv4.IsValid(),
 		IPv6:    e.cfg.Underlay.IPv6.IsValid() && e.cfg.Underlay.PublicIPv6.IsValid(),
+		No6In6:  e.no6In6(),
 	}
 	table := tunnel.NewTable(self, e.peers, before)
 	e.table.Store(table)
 	e.logSkipped(before.Skipped(), table.Skipped())
 }
+
+// no6In6: an IPv6 packet of the least size does not fit an IPv6 underlay.
+func (e *Engine) no6In6() bool { return e.cfg.Underlay.MTU < minMTUIPv6+overheadIPv6 }
 
 // maxSkippedLines is how many leases are named in the log at once.
 const maxSkippedLines = 10

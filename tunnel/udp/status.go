@@ -57,6 +57,9 @@ func (e *Engine) peerStatus(p *tunnel.Peer) tunnel.PeerStatus {
 	if p.Weft == 0 {
 		s.Notes = append(s.Notes, "flannel node: IPv4 only")
 	}
+	if e.cfg.Network.IPv6.IsValid() && p.Endpoint.Is6() && e.no6In6() {
+		s.Notes = append(s.Notes, fmt.Sprintf("IPv4 only: IPv6 over IPv6 needs an underlay MTU of %d", minMTUIPv6+overheadIPv6))
+	}
 	if mtu, until := p.State.PathMTU.Until(); mtu != 0 {
 		s.PathMTU = mtu
 		s.Notes = append(s.Notes, fmt.Sprintf("path MTU %d learned, believed for %v more", mtu, time.Until(until).Round(time.Second)))
