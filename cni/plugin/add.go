@@ -27,6 +27,13 @@ func (c *call) add() error {
 	if err := c.checkInterfaceIsFree(); err != nil {
 		return err
 	}
+	// From here to the end GC must not run: it would free the address, since no
+	// runtime can name an attachment that is not done yet.
+	release, err := c.store.Share()
+	if err != nil {
+		return c.storeError(err)
+	}
+	defer release()
 	c.releaseStale()
 	if err := c.store.Save(c.attachment(), conf.Bytes()); err != nil {
 		return c.storeError(err)
@@ -79,8 +86,11 @@ func (c *call) checkInterfaceIsFree() error {
 // after a power failure under runtimes that give a container its ID again. Its
 // interface is gone, as checkInterfaceIsFree has seen. If it fails, GC still
 // finds the address.
+//
+// What flannel's plugin kept is left alone: it may be of another interface of
+// the container, which is in use.
 func (c *call) releaseStale() {
-	stale, err := c.kept(c.attachment())
+	stale, err := c.load(c.store.Load, c.attachment())
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
@@ -88,6 +98,9 @@ func (c *call) releaseStale() {
 		gone := c.environment()
 		gone.NetNS = ""
 		err = c.caller.Call(c.ctx, "DEL", stale.Type, stale.Bytes(), gone)
+	}
+	if err == nil {
+		err = c.store.Remove(c.attachment()) // with its second name
 	}
 	if err != nil {
 		fmt.Fprintf(c.Stderr, "release what an earlier container of this ID left: %v\n", err)

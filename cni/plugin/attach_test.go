@@ -61,6 +61,30 @@ func TestDelWithWhatAddHad(t *testing.T) {
 	want(t, "kept after DEL", n.files("scratch"), "")
 }
 
+// What one interface of a container is attached by is of no use for another.
+func TestSecondInterface(t *testing.T) {
+	n := newNode(t)
+	const old = `"delegate": {"bridge": "old0"}`
+	n.must("ADD", old)
+	n.write("scratch/c2", `{"name":"mynet","type":"bridge","bridge":"flannel's"}`)
+	n.calls()
+	for _, container := range []string{"c1", "c2"} {
+		if err := n.callFor(container, "eth1", "ADD", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conf := n.bridgeConf(version110, "")
+	want(t, "ADD", n.calls(), []string{"bridge ADD c1/eth1 " + conf, "bridge ADD c2/eth1 " + conf})
+	wantError(t, n.callFor("c1", "eth2", "CHECK", ""), types.ErrUnknownContainer)
+	for _, ifName := range []string{"eth1", "eth1", "eth2"} {
+		if err := n.callFor("c1", ifName, "DEL", ""); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "DEL", n.calls(), []string{"bridge DEL c1/" + ifName + " " + conf})
+	}
+	want(t, "kept", n.files("scratch"), "c1 c1@eth0 c2 c2@eth1")
+}
+
 func TestDelWithoutState(t *testing.T) {
 	n := newNode(t)
 	// An address may be left: the delegate is called as for ADD.
@@ -157,6 +181,9 @@ func TestAddAfterCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, "kept", string(b), n.bridgeConf(version110, ""))
+	if second, err := os.ReadFile(filepath.Join(n.dir, "scratch", "c1")); err != nil || string(second) != string(b) {
+		t.Errorf("by its second name it is %s, error %v", second, err)
+	}
 	// An address that cannot be released is no reason to refuse.
 	n.plugins.Fail("bridge", "DEL", `{"code": 5, "msg": "cannot"}`)
 	n.must("ADD", "")

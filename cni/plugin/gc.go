@@ -19,7 +19,19 @@ import (
 //
 // The reference plugins (1.9) answer GC, but bridge does not hand it to
 // host-local, and both do nothing. So each attachment is deleted by itself.
+//
+// No address of a container that the runtime names is freed, and none of one
+// that is being attached: the runtime must run GC alone (CNI 1.1, section 3,
+// Lifecycle & Ordering), and the store sees to it.
 func (c *call) gc() error {
+	release, err := c.store.Exclude()
+	if errors.Is(err, scratch.ErrBusy) {
+		return types.NewError(types.ErrTryAgainLater, err.Error(), "the runtime must call GC when it calls nothing else: call it again")
+	}
+	if err != nil {
+		return c.storeError(err)
+	}
+	defer release()
 	errs := c.deleteKept()
 	conf, err := c.gcConf()
 	if err != nil {

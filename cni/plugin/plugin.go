@@ -93,10 +93,19 @@ func (c *call) subnet(code uint) (envfile.File, error) {
 	return env, nil
 }
 
-// kept returns the configuration that ADD called the delegate with. The error
-// matches fs.ErrNotExist if there is none that can be used.
+// kept returns the configuration that ADD called the delegate with, be it
+// weft's ADD or that of flannel's plugin. The error matches fs.ErrNotExist if
+// there is none that can be used.
 func (c *call) kept(a scratch.Attachment) (netconf.Delegate, error) {
-	data, err := c.store.Load(a)
+	conf, err := c.load(c.store.Load, a)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c.load(c.store.LoadFlannels, a)
+	}
+	return conf, err
+}
+
+func (c *call) load(from func(scratch.Attachment) ([]byte, error), a scratch.Attachment) (netconf.Delegate, error) {
+	data, err := from(a)
 	if errors.Is(err, fs.ErrNotExist) {
 		return netconf.Delegate{}, err
 	}

@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/utils"
@@ -39,13 +40,18 @@ type Store struct {
 	Dir string
 }
 
+const (
+	fileMode = 0o600
+	dirMode  = 0o700
+)
+
 // Save keeps the configuration of an attachment, readable by root alone. When
 // it returns, a crash of the machine does not lose it.
 func (s Store) Save(a Attachment, conf []byte) error {
 	if err := a.check(); err != nil {
 		return fmt.Errorf("keep the configuration: %w", err)
 	}
-	if err := atomicfile.Write(s.own(a), conf, 0o600, 0o700); err != nil {
+	if err := atomicfile.Write(s.own(a), conf, fileMode, dirMode); err != nil {
 		return fmt.Errorf("keep the configuration: %w", err)
 	}
 	// Fails where the container has another attachment that has the name, or
@@ -54,17 +60,32 @@ func (s Store) Save(a Attachment, conf []byte) error {
 	return nil
 }
 
-// Load returns the configuration of an attachment, and otherwise the one that
-// flannel's plugin kept for the container. Where there is neither, the error
-// matches fs.ErrNotExist.
+// Load returns the configuration that weft kept of an attachment. Where there
+// is none, the error matches fs.ErrNotExist.
 func (s Store) Load(a Attachment) ([]byte, error) {
 	if err := a.check(); err != nil {
 		return nil, fmt.Errorf("read the kept configuration: %w", err)
 	}
-	conf, err := os.ReadFile(s.own(a))
-	if errors.Is(err, fs.ErrNotExist) {
-		conf, err = os.ReadFile(s.flannels(a))
+	return read(s.own(a))
+}
+
+// LoadFlannels returns what flannel's plugin kept of the attachment's
+// container, whichever interface that is of: so it is for an attachment that
+// weft does not know. Where there is none, or the file is the second name of
+// another attachment, the error matches fs.ErrNotExist.
+func (s Store) LoadFlannels(a Attachment) ([]byte, error) {
+	all, err := s.List()
+	if err != nil {
+		return nil, err
 	}
+	if !slices.Contains(all, Attachment{ContainerID: a.ContainerID}) {
+		return nil, fmt.Errorf("read the kept configuration: %w", fs.ErrNotExist)
+	}
+	return read(s.flannels(a))
+}
+
+func read(path string) ([]byte, error) {
+	conf, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the kept configuration: %w", err)
 	}

@@ -57,6 +57,10 @@ func TestTwoInterfaces(t *testing.T) {
 	if got, err := s.Load(second); err != nil || string(got) != "conf1" {
 		t.Errorf("loaded %q, error %v", got, err)
 	}
+	// The second name is the first interface's, and no other one's.
+	if got, err := s.LoadFlannels(Attachment{"c1", "eth2"}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("loaded %q for an interface that is not there, error %v", got, err)
+	}
 	remove(t, s, first)
 	remove(t, s, first) // a repeated DEL leaves the other interface alone
 	wantFiles(t, s, "c1-eth0", "c1-eth0@eth1", "c1@eth1")
@@ -72,19 +76,24 @@ func TestFromFlannel(t *testing.T) {
 	if want := []Attachment{{"c1", ""}}; err != nil || !reflect.DeepEqual(all, want) {
 		t.Errorf("listed %v, error %v; want %v", all, err, want)
 	}
-	for _, a := range []Attachment{{"c1", "eth0"}, {"c1", ""}} {
-		if got, err := s.Load(a); err != nil || string(got) != "flannel's" {
-			t.Errorf("loaded %q, error %v", got, err)
-		}
+	a := Attachment{"c1", "eth0"}
+	if got, err := s.Load(a); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("loaded %q as weft's, error %v", got, err)
+	}
+	if got, err := s.LoadFlannels(a); err != nil || string(got) != "flannel's" {
+		t.Errorf("loaded %q, error %v", got, err)
+	}
+	if got, err := s.Load(Attachment{"c1", ""}); err != nil || string(got) != "flannel's" {
+		t.Errorf("loaded what was listed: %q, error %v", got, err)
 	}
 	// An interface added since has a file of its own and takes only that away.
 	save(t, s, Attachment{"c1", "eth1"}, "weft's")
-	if got, err := s.Load(Attachment{"c1", "eth0"}); err != nil || string(got) != "flannel's" {
+	if got, err := s.LoadFlannels(a); err != nil || string(got) != "flannel's" {
 		t.Errorf("beside weft's, loaded %q, error %v", got, err)
 	}
 	remove(t, s, Attachment{"c1", "eth1"})
 	wantFiles(t, s, "c1")
-	remove(t, s, Attachment{"c1", "eth0"})
+	remove(t, s, a)
 	wantFiles(t, s)
 }
 
@@ -125,6 +134,9 @@ func TestNamesThatLeadElsewhere(t *testing.T) {
 			t.Errorf("%q was saved", a)
 		}
 		if got, err := s.Load(a); err == nil {
+			t.Errorf("%q was loaded: %q", a, got)
+		}
+		if got, err := s.LoadFlannels(Attachment{a.ContainerID, "eth1"}); err == nil {
 			t.Errorf("%q was loaded: %q", a, got)
 		}
 		if err := s.Remove(a); err == nil {

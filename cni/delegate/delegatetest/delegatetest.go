@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -37,6 +38,9 @@ if [ "$CNI_COMMAND" = VERSION ]; then
 fi
 conf=$(cat | tr -d '\n\t')
 printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$name" "$CNI_COMMAND" "$CNI_CONTAINERID" "$CNI_IFNAME" "$CNI_NETNS" "$CNI_ARGS" "$CNI_PATH" "$conf" >> "$dir/calls"
+if [ -p "$dir/$name.$CNI_COMMAND.hold" ]; then
+	read -r _ < "$dir/$name.$CNI_COMMAND.hold"
+fi
 if [ -e "$dir/$name.$CNI_COMMAND.error" ]; then
 	cat "$dir/$name.$CNI_COMMAND.error"
 	exit 1
@@ -72,6 +76,25 @@ func (p *Plugins) Fail(plugin, verb, answer string) {
 		p.write(name, answer, 0o644)
 	} else if err := os.Remove(filepath.Join(p.Dir, name)); err != nil {
 		p.t.Fatal(err)
+	}
+}
+
+// Hold lets a plugin wait when it is called with a verb. That await returns
+// means that it does, and the function it returns lets it go on.
+func (p *Plugins) Hold(plugin, verb string) (await func() (letGo func())) {
+	p.t.Helper()
+	name := filepath.Join(p.Dir, plugin+"."+verb+".hold")
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	return func() func() {
+		p.t.Helper()
+		f, err := os.OpenFile(name, os.O_WRONLY, 0) // returns when it is opened for reading
+		err = errors.Join(err, os.Remove(name))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return func() { f.Close() }
 	}
 }
 
