@@ -16,8 +16,8 @@ import (
 // at the others is passed on as it was written.
 type object = map[string]json.RawMessage
 
-// ownNames are the names of this plugin: a delegate of such a name would call
-// itself without end.
+// ownNames are the names of this plugin: it would call itself without end as
+// its delegate, or as the IPAM plugin that its delegate calls.
 var ownNames = []string{"weft-cni", "flannel"}
 
 // Complete makes the delegate's configuration for a node with the subnet that
@@ -68,18 +68,15 @@ func (n *Network) parts() (fields, ipam object, err error) {
 		return nil, nil, invalid("delegate has ipam", "move it out of delegate, to stand beside it")
 	}
 	setDefault(fields, "type", "bridge")
-	kind, err := asString("delegate.type", fields["type"])
+	kind, err := pluginName("delegate.type", fields["type"], "bridge")
 	if err != nil {
 		return nil, nil, err
-	}
-	if slices.Contains(ownNames, kind) {
-		return nil, nil, invalid(fmt.Sprintf("delegate.type is %s, which is this plugin itself", kind), "name the plugin that makes the interface, for instance bridge")
 	}
 	if kind == "bridge" {
 		setDefault(fields, "isGateway", true)
 	}
 	setDefault(ipam, "type", "host-local")
-	if _, err := asString("ipam.type", ipam["type"]); err != nil {
+	if _, err := pluginName("ipam.type", ipam["type"], "host-local"); err != nil {
 		return nil, nil, err
 	}
 	fields["name"] = encode(n.Name)
@@ -135,11 +132,14 @@ func asObject(what string, raw json.RawMessage) (object, error) {
 	return o, nil
 }
 
-// asString decodes the name of a plugin.
-func asString(what string, raw json.RawMessage) (string, error) {
+// pluginName decodes the name of a plugin to call. The usual one is for advice.
+func pluginName(what string, raw json.RawMessage, usual string) (string, error) {
 	var s string
 	if err := json.Unmarshal(raw, &s); err != nil || s == "" || strings.ContainsRune(s, '/') {
 		return "", invalid(fmt.Sprintf("%s is %s, which is not the name of a plugin", what, raw), "write the name of a program in CNI_PATH, without a directory")
+	}
+	if slices.Contains(ownNames, s) {
+		return "", invalid(fmt.Sprintf("%s is %s, which is this plugin itself", what, s), "name another plugin, usually "+usual)
 	}
 	return s, nil
 }

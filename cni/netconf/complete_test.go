@@ -101,11 +101,12 @@ func TestCompleteRefuses(t *testing.T) {
 		`"delegate": {"type": 5}`:             "delegate.type is 5, which is not the name of a plugin",
 		`"delegate": {"type": ""}`:            `delegate.type is "", which is not`,
 		`"delegate": {"type": "../evil"}`:     `delegate.type is "../evil", which is not the name of a plugin`,
-		`"delegate": {"type": "flannel"}`:     "is this plugin itself; name the plugin",
+		`"delegate": {"type": "flannel"}`:     "is this plugin itself; name another plugin, usually bridge",
 		`"delegate": {"type": "weft-cni"}`:    "is this plugin itself",
 		`"delegate": {"mtu": "big"}`:          "mtu",
 		`"ipam": []`:                          "ipam is no object",
 		`"ipam": {"type": 1}`:                 "ipam.type is 1",
+		`"ipam": {"type": "flannel"}`:         "ipam.type is flannel, which is this plugin itself; name another plugin, usually host-local",
 		`"ipam": {"routes": {"dst": "::/0"}}`: `ipam.routes is no list; write it as [{"dst"`,
 		`"ipam": {"dataDir": 1}`:              "dataDir",
 	} {

@@ -39,6 +39,9 @@ type Network struct {
 	// ValidAttachments comes with GC. No list is the same as an empty one,
 	// as in libcni: nothing is attached.
 	ValidAttachments []types.GCAttachment `json:"cni.dev/valid-attachments"`
+	// Attachments is the same list by its name in the first text of CNI 1.1
+	// (containernetworking/cni issue 1101), for runtimes that know no other.
+	Attachments []types.GCAttachment `json:"cni.dev/attachments"`
 
 	// Not looked into before they are needed: DEL must work with a
 	// configuration that someone has broken since ADD.
@@ -60,6 +63,9 @@ func Parse(stdin []byte) (*Network, error) {
 	}
 	if n.DataDir == "" {
 		n.DataDir = defaultDataDir
+	}
+	if n.ValidAttachments == nil {
+		n.ValidAttachments = n.Attachments
 	}
 	return &n, nil
 }
