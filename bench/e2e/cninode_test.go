@@ -261,7 +261,7 @@ func TestCNIErrors(t *testing.T) {
 	if err := os.WriteFile(leaked, []byte("gone\r\neth0"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n.fails("ADD", "c1", "", 11, "no IP addresses available", "SubnetLen", "cnitool gc")
+	n.fails("ADD", "c1", "", 11, "no IP addresses available", "SubnetLen", "leaked addresses")
 	n.must("GC", "", "")
 	n.wantPod("c1", false)
 	n.wantNothingLeft()

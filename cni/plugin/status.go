@@ -91,7 +91,7 @@ func (c *call) checkRoom(ipam netconf.IPAM, env envfile.File) error {
 		}
 		if room := hostlocal.Capacity(subnet); taken >= room {
 			return types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("all %d addresses of %s are taken", room, subnet.Masked()),
-				"remove containers, let the runtime collect leaked addresses (cnitool gc), or lease larger subnets (SubnetLen in the network config)")
+				"remove containers, have leaked addresses collected (docs/cni.md says how), or lease larger subnets (SubnetLen in the network config)")
 		}
 	}
 	return nil
