@@ -65,8 +65,10 @@ type Backend struct {
 	// The pilot's.
 	limit, limitVTEP *rate.Limiter // of probes
 	turn             int           // which peer is first to be asked
-	stale            bool          // paths have changed and routes have not
-	applied          time.Time     // when the pilot last changed routes
+	limitLines       *rate.Limiter
+	unsaid           int       // lines left out
+	stale            bool      // paths have changed and routes have not
+	applied          time.Time // when the pilot last changed routes
 
 	applying sync.Mutex // held from making a state until it is applied
 	told     string     // the last error that was logged; under applying

@@ -148,6 +148,13 @@ func (p *path) sent(seq uint64, now time.Time) {
 	p.unanswered++
 }
 
+// notSent notes that a number was used up for nothing.
+func (p *path) notSent(seq uint64) {
+	if seq == p.best+1 {
+		p.best = seq
+	}
+}
+
 // answered notes the answer to a probe of the window.
 func (p *path) answered(seq uint64, now time.Time) bool {
 	trip := now.Sub(p.sentAt[seq%tunnel.EchoWindow])
@@ -238,9 +245,17 @@ func (p *path) silentFor(now time.Time) time.Duration {
 	return now.Sub(p.silence)
 }
 
-// forgive forgets a silence which says nothing about the peer, for this process
-// itself did not run.
-func (p *path) forgive() { p.silence, p.unanswered = time.Time{}, 0 }
+// forgive takes time off a silence in which this process itself stood still,
+// and some more for the answers that lie there.
+func (p *path) forgive(stood time.Duration, now time.Time) {
+	if p.silence.IsZero() {
+		return
+	}
+	p.silence = p.silence.Add(stood + 2*tick)
+	if p.silence.After(now) {
+		p.silence = now
+	}
+}
 
 func (p *path) fall(why string, now time.Time) {
 	if !p.returned.IsZero() && now.Sub(p.returned) < holdMemory {

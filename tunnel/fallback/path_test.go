@@ -269,13 +269,27 @@ func TestPathBothDead(t *testing.T) {
 	}
 }
 
-// A process that stood still knows nothing about its peers.
+// A process that stood still learned nothing about its peers meanwhile, but what
+// it knew before still counts.
 func TestPathForgive(t *testing.T) {
 	s := newSimulation()
 	s.run(5 * time.Second)
+	s.lost = always
+	s.run(300 * time.Millisecond)
+	s.now = s.now.Add(10 * time.Second)
+	s.forgive(10*time.Second, s.now)
+	s.run(100 * time.Millisecond)
+	s.expect(t, "20ms udp")
+	s.run(150 * time.Millisecond)
+	if s.way != byVXLAN {
+		t.Errorf("by %v after %v", s.way, s.silentFor(s.now))
+	}
+
+	s = newSimulation()
+	s.run(5 * time.Second)
 	s.send()
 	s.now = s.now.Add(10 * time.Second)
-	s.forgive()
+	s.forgive(10*time.Second, s.now)
 	s.under = make(map[time.Time][]uint64)
 	s.run(time.Second)
 	s.expect(t, "20ms udp")

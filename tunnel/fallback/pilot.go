@@ -39,7 +39,9 @@ const (
 	// tunInterval is how often it is tried whether there can be a TUN.
 	tunInterval = 10 * time.Second
 
-	maxLines = 10 // changes of one moment that are logged one by one
+	// Lines of log about peers' paths, per second and in a burst.
+	lineRate  = 1
+	lineBurst = 20
 )
 
 // run sends probes and moves peers, until ctx ends.
@@ -49,6 +51,7 @@ func (b *Backend) run(ctx context.Context) {
 		return
 	}
 	b.limit, b.limitVTEP = rate.NewLimiter(probeRate, probeBurst), rate.NewLimiter(vtepRate, vtepBurst)
+	b.limitLines = rate.NewLimiter(lineRate, lineBurst)
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
 	last := time.Now()
@@ -65,18 +68,22 @@ func (b *Backend) run(ctx context.Context) {
 			}
 		}
 		now := time.Now()
-		next := b.look(now, now.Sub(last) > pause)
+		stood := now.Sub(last)
+		if stood < pause {
+			stood = 0
+		}
+		next := b.look(now, stood)
 		last = now
 		timer.Reset(next)
 	}
 }
 
 // look sees what has happened since the last look, and tells when to look again
-// if nothing happens. paused tells that this process stood still meanwhile.
-func (b *Backend) look(now time.Time, paused bool) (next time.Duration) {
+// if nothing happens. stood is for how long this process stood still meanwhile.
+func (b *Backend) look(now time.Time, stood time.Duration) (next time.Duration) {
 	b.mu.Lock()
 	var lines news
-	urgent := b.decide(now, paused, &lines)
+	urgent := b.decide(now, stood, &lines)
 	b.hear(&lines)
 	suspects := b.ask(now, &lines)
 	b.mu.Unlock()
@@ -84,7 +91,7 @@ func (b *Backend) look(now time.Time, paused bool) (next time.Duration) {
 		b.applyLogged()
 		b.stale, b.applied = false, time.Now()
 	}
-	lines.log(b.log)
+	b.say(lines)
 	if suspects {
 		return quickTick
 	}
@@ -93,7 +100,7 @@ func (b *Backend) look(now time.Time, paused bool) (next time.Duration) {
 
 // decide has each path think, and tells whether one was given up: its routes
 // must not wait, while those of one that is good again may.
-func (b *Backend) decide(now time.Time, paused bool, lines *news) (urgent bool) {
+func (b *Backend) decide(now time.Time, stood time.Duration, lines *news) (urgent bool) {
 	for _, p := range b.peers {
 		if p.path == nil {
 			continue
@@ -103,8 +110,8 @@ func (b *Backend) decide(now time.Time, paused bool, lines *news) (urgent bool) 
 		p.udp.State.Echoes.Take(func(seq uint64) {
 			moved = p.path.answered(seq, now) || moved
 		})
-		if paused {
-			p.path.forgive()
+		if stood > 0 {
+			p.path.forgive(stood, now)
 		}
 		moved = p.path.refusals(p.udp.State.Refused.Load(), now) || moved
 		moved = p.path.check(now) || moved
@@ -163,6 +170,8 @@ func (b *Backend) ask(now time.Time, lines *news) (suspects bool) {
 			// What this host does not send says nothing about the peer.
 			if seq, err := b.engine.Probe(p.udp); err == nil {
 				p.path.sent(seq, now)
+			} else {
+				p.path.notSent(seq)
 			}
 		}
 		if p.path.vxlan.due(p.path.way == byVXLAN, now) {
@@ -198,14 +207,19 @@ func (n *news) add(level slog.Level, msg string, p *peer, why string) {
 	})
 }
 
-// log writes the first lines, and says how many more there would be.
-func (n news) log(log *slog.Logger) {
-	for i, line := range n {
-		if i == maxLines {
-			log.Warn("more peers changed their path, see the status", "peers", len(n)-maxLines)
-			return
+// say writes lines, but not hundreds when hundreds of peers are moved: of what
+// is left out, the number is told later.
+func (b *Backend) say(lines news) {
+	for _, line := range lines {
+		if !b.limitLines.Allow() {
+			b.unsaid++
+			continue
 		}
-		line(log)
+		line(b.log)
+	}
+	if b.unsaid > 0 && b.limitLines.Allow() {
+		b.log.Warn("more peers changed their path, see the status", "changes", b.unsaid)
+		b.unsaid = 0
 	}
 }
 

@@ -226,7 +226,8 @@ func (e *Engine) Peers() []*tunnel.Peer { return e.table.Load().Peers() }
 
 // Probe asks a peer for a sign of life (package probe) and returns the number
 // of the probe: the peer's Echoes tell when it is answered. An error says that
-// none was sent, for reasons of this host. Calls must not overlap.
+// none was sent, for reasons of this host, though a number may be used up. Calls
+// must not overlap.
 func (e *Engine) Probe(peer *tunnel.Peer) (seq uint64, err error) {
 	own := e.table.Load().Own()
 	if !own.IPv4.IsValid() {
