@@ -17,6 +17,9 @@ func TestSystemd(t *testing.T) {
 	for _, m := range r.machines {
 		m.run("apt-get", "install", "-y", "-q", r.deb)
 		m.wantUnit("inactive", "disabled") // it has to be told where etcd is
+		if plugin := m.run("readlink", "-f", "/usr/lib/cni/flannel"); plugin != "/usr/lib/cni/weft-cni\n" {
+			t.Errorf("the CNI plugin flannel is %s", plugin)
+		}
 	}
 
 	a.run("weftd", "etcd", "init", "--dir", "/etc/weft/pki", a.Host.IPv4.String())
