@@ -52,14 +52,14 @@ type Figure struct {
 // Change is a figure that both runs have.
 type Change struct {
 	Figure
-	Old   float64 `json:"old"` // medians
-	New   float64 `json:"new"`
+	Old   float64 `json:"old"`   // medians
+	New   float64 `json:"new"`   // 0 where no sample has it
 	Ratio float64 `json:"ratio"` // new to old; 0, with its ends, where the verdict is Undecided
 	Low   float64 `json:"low"`   // ends of the interval
 	High  float64 `json:"high"`
 
 	Verdict Verdict `json:"verdict"`
-	Reason  string  `json:"reason,omitempty"` // of Undecided
+	Reason  string  `json:"reason,omitempty"` // of Undecided, and of Worse without new samples
 }
 
 // Side is one of the runs.
@@ -108,7 +108,11 @@ func Compare(old, new report.Run, threshold float64) (*Comparison, error) {
 	}
 	for i := range old.Results {
 		r := &old.Results[i]
-		if r.Direction() != report.Neither && new.Find(r.Path, r.Profile, r.Workload, r.Metric) == nil {
+		switch {
+		case r.Direction() == report.Neither || new.Find(r.Path, r.Profile, r.Workload, r.Metric) != nil:
+		case vanished(r, new):
+			c.Changes = append(c.Changes, Change{Figure: figure(r), Old: r.Median, Verdict: Worse, Reason: "measured, but no sample has it"})
+		default:
 			c.OnlyOld = append(c.OnlyOld, figure(r))
 		}
 	}
@@ -126,6 +130,24 @@ func side(r report.Run) Side {
 
 func figure(r *report.Result) Figure {
 	return Figure{r.Path, r.Profile, r.Workload, r.Metric, r.Unit}
+}
+
+// vanished tells whether a rate is missing from the new run because it was
+// nothing. A run leaves samples out in which nothing arrived, or for which no
+// rate was without loss, and so the figure if that is all of them; but then it
+// has other figures of the path, and other paths' of the workload.
+func vanished(r *report.Result, new report.Run) bool {
+	if r.Direction() != report.MoreIsBetter || len(r.Samples) < enoughSamples || new.Environment.Interrupted {
+		return false
+	}
+	path, workload := false, false
+	for _, other := range new.Results {
+		if other.Profile == r.Profile {
+			path = path || other.Path == r.Path
+			workload = workload || other.Workload == r.Workload && other.Metric == r.Metric
+		}
+	}
+	return path && workload
 }
 
 // judge compares one figure.

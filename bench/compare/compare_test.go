@@ -89,6 +89,41 @@ func TestUndecided(t *testing.T) {
 	}
 }
 
+// What no longer arrives at all is worse, and not merely not there.
+func TestNothingArrives(t *testing.T) {
+	rate := func(path, workload string) report.Result { return result(path, workload, "throughput", "Gbit/s", 10) }
+	latency := result("vxlan", "rtt", "half_rtt_p50", "us", 20)
+	old := run("a", rate("udp", "tcp1"), rate("udp", "tcp4"), rate("vxlan", "tcp1"), latency)
+	for name, test := range map[string]struct {
+		new  []report.Result
+		want bool // worse
+	}{
+		"measured beside it":       {[]report.Result{rate("udp", "tcp4"), rate("vxlan", "tcp1")}, true},
+		"path not measured":        {[]report.Result{rate("vxlan", "tcp1")}, false},
+		"workload not measured":    {[]report.Result{rate("udp", "tcp4"), rate("vxlan", "tcp4")}, false},
+		"measured by other metric": {[]report.Result{rate("udp", "tcp4"), result("vxlan", "tcp1", "cpu", "s/GB", 1)}, false},
+	} {
+		// A figure that is there keeps the comparison from being empty.
+		new := run("b", append(test.new, latency)...)
+		c, err := Compare(old, new, 0.05)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone := Figure{"udp", "veth", "tcp1", "throughput", "Gbit/s"}
+		worse := c.Of(Worse)
+		if test.want && (len(worse) != 1 || worse[0].Figure != gone || worse[0].Old != 10 || worse[0].New != 0 || worse[0].Reason == "" || slices.Contains(c.OnlyOld, gone)) {
+			t.Errorf("%s: %+v", name, c.Changes)
+		}
+		if !test.want && (len(worse) != 0 || !slices.Contains(c.OnlyOld, gone)) {
+			t.Errorf("%s: %+v, only old %v", name, c.Changes, c.OnlyOld)
+		}
+		new.Environment.Interrupted = true
+		if c, err := Compare(old, new, 0.05); err != nil || len(c.Of(Worse)) != 0 {
+			t.Errorf("%s, interrupted: %+v, error %v", name, c.Changes, err)
+		}
+	}
+}
+
 func TestWhatIsCompared(t *testing.T) {
 	old := run("a", result("udp", "tcp1", "throughput", "Gbit/s", 10), result("udp", "udp64", "offered", "kpacket/s", 10), result("vxlan", "tcp1", "throughput", "Gbit/s", 10), result("udp", "tcp1", "cpu_user", "s/GB", 10))
 	new := run("b", result("udp", "tcp1", "throughput", "Gbit/s", 10), result("udp", "udp64", "offered", "kpacket/s", 1), result("host-gw", "tcp1", "throughput", "Gbit/s", 10), result("udp", "tcp1", "cpu_user", "s/GB", 90))
@@ -158,9 +193,9 @@ func TestGolden(t *testing.T) {
 	few := result("udp", "connect", "connections", "1/s", 5000)
 	few.Samples = few.Samples[:2]
 	old := run("old.json", result("udp", "tcp1", "throughput", "Gbit/s", 16), result("udp", "tcp4", "throughput", "Gbit/s", 16), result("udp", "rtt", "half_rtt_p50", "us", 21),
-		result("udp", "tcp1", "cpu", "s/GB", 1), result("vxlan", "tcp1", "throughput", "Gbit/s", 12), few)
+		result("udp", "tcp1", "cpu", "s/GB", 1), result("vxlan", "tcp1", "throughput", "Gbit/s", 12), result("udp", "udp64", "delivered", "kpacket/s", 600), few)
 	new := run("new.json", result("udp", "tcp1", "throughput", "Gbit/s", 12), result("udp", "tcp4", "throughput", "Gbit/s", 16.2), result("udp", "rtt", "half_rtt_p50", "us", 9),
-		result("udp", "tcp1", "cpu", "s/GB", 1.1), result("host-gw", "tcp1", "throughput", "Gbit/s", 50), few)
+		result("udp", "tcp1", "cpu", "s/GB", 1.1), result("host-gw", "tcp1", "throughput", "Gbit/s", 50), result("host-gw", "udp64", "delivered", "kpacket/s", 900), few)
 	new.Environment.Kernel, new.Environment.Weftd = "6.2.0-made-up", ""
 	c, err := Compare(old, new, DefaultThreshold)
 	if err != nil {

@@ -43,7 +43,7 @@ func (c *Comparison) Text() string {
 	fmt.Fprintf(&b, "\nA change counts if the median moved by more than %g %% and the %g %% interval of the ratio leaves 1 out.\n", 100*c.Threshold, 100*c.Confidence)
 	judged := len(c.Changes) - len(c.Of(Undecided))
 	if chance := (1 - c.Confidence) * float64(judged); chance >= 0.5 {
-		fmt.Fprintf(&b, "Of %d intervals about %.0f would do so by chance.\n", judged, chance)
+		fmt.Fprintf(&b, "Of %d intervals about %.0f would leave 1 out by chance.\n", judged, chance)
 	}
 	return b.String()
 }
@@ -64,9 +64,10 @@ func (c *Comparison) writeChanges(b *strings.Builder, title string, changes []Ch
 	}
 	t.SetColumnConfigs(configs)
 	for _, change := range changes {
+		interval := cmp.Or(change.Reason, percent(change.Low)+" to "+percent(change.High))
 		t.AppendRow(table.Row{
 			change.Path, change.Profile, change.Workload, change.Metric, report.Number(change.Old), report.Number(change.New), change.Unit,
-			percent(change.Ratio), percent(change.Low) + " to " + percent(change.High),
+			percent(change.Ratio), interval,
 		})
 	}
 	fmt.Fprintf(b, "\n%s\n%s\n", title, t.Render())
