@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
@@ -96,16 +97,7 @@ func (n Network) differences(have network.Network) (differences []string) {
 	if !slices.EqualFunc(want, got, func(a, b network.IPAMConfig) bool {
 		return a.Subnet == b.Subnet && a.Gateway == b.Gateway && !b.IPRange.IsValid()
 	}) {
-		text := "none"
-		for i, c := range got {
-			if i == 0 {
-				text = ""
-			} else {
-				text += ", "
-			}
-			text += fmt.Sprintf("%s with gateway %s", c.Subnet, c.Gateway)
-		}
-		differences = append(differences, "its subnet is "+text)
+		differences = append(differences, fmt.Sprintf("its subnet is %s, instead of %s", subnets(got), subnets(want)))
 	}
 	options := n.driverOptions()
 	for _, key := range slices.Sorted(maps.Keys(options)) {
@@ -114,6 +106,14 @@ func (n Network) differences(have network.Network) (differences []string) {
 		}
 	}
 	return differences
+}
+
+func subnets(configs []network.IPAMConfig) string {
+	var all []string
+	for _, c := range configs {
+		all = append(all, fmt.Sprintf("%s with gateway %s", c.Subnet, c.Gateway))
+	}
+	return strings.Join(all, " and ")
 }
 
 // overlaps tells whether a network of Docker's has addresses of this one.
