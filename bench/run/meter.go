@@ -107,12 +107,12 @@ func (m *meter) window(ctx context.Context, w generator.Window) (usage, error) {
 	return u, nil
 }
 
-// calls counts the system calls within a window.
+// calls counts the system calls within a window. It may count for less: it
+// takes a while to open the counters.
 func (m *meter) calls(ctx context.Context, w generator.Window) (c calls, err error) {
 	if err := sleepUntil(ctx, w.Start); err != nil {
 		return c, err
 	}
-	c.start = time.Now()
 	daemons, err := openCallCounters(m.daemons)
 	if err != nil {
 		return c, err
@@ -123,12 +123,12 @@ func (m *meter) calls(ctx context.Context, w generator.Window) (c calls, err err
 		return c, err
 	}
 	defer generators.close()
-	c.start = time.Now()
+	start := time.Now()
 	if err := sleepUntil(ctx, w.End); err != nil {
 		return c, err
 	}
 	var errDaemons, errGenerators error
-	c.elapsed = time.Since(c.start)
+	c.elapsed = time.Since(start)
 	c.daemons, errDaemons = daemons.read()
 	c.generators, errGenerators = generators.read()
 	return c, errors.Join(errDaemons, errGenerators)

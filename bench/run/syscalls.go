@@ -16,7 +16,6 @@ import (
 
 // calls is how many system calls processes made in a span of time.
 type calls struct {
-	start               time.Time
 	elapsed             time.Duration
 	daemons, generators uint64
 }
