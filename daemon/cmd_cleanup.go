@@ -81,11 +81,18 @@ func removeNetwork(file string, log *slog.Logger) error {
 	return errors.Join(netstate.RemoveOwn(log), envfile.Remove(file))
 }
 
+// flanneldRuns tells whether there is one in this network namespace. One in
+// another, a container's or a test's, has nothing to do with this host.
 func flanneldRuns() bool {
+	here, err := os.Readlink("/proc/self/ns/net")
 	names, _ := filepath.Glob("/proc/[0-9]*/comm")
 	return slices.ContainsFunc(names, func(name string) bool {
-		comm, err := os.ReadFile(name) // the process may be gone
-		return err == nil && strings.TrimSpace(string(comm)) == "flanneld"
+		comm, gone := os.ReadFile(name)
+		if gone != nil || strings.TrimSpace(string(comm)) != "flanneld" {
+			return false
+		}
+		there, gone := os.Readlink(filepath.Join(filepath.Dir(name), "ns", "net"))
+		return gone == nil && (err != nil || there == here)
 	})
 }
 
