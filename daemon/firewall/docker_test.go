@@ -97,6 +97,7 @@ func checkDocker(t *testing.T, n *node) {
 // Docker 28 drops what is routed to containers. What comes from other nodes is
 // accepted, and no more than that.
 func TestForwardBesideDocker28(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, mode Mode) {
 		n := newNode(t)
 		docker28(t, n, mode)
@@ -115,6 +116,7 @@ func TestForwardBesideDocker28(t *testing.T) {
 // The first container of Docker 28 may start long after weftd. With nf_tables
 // underneath that is seen at once, else by the timer.
 func TestDocker28StartsLater(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, mode Mode) {
 		n := newNode(t)
 		fw := n.start(t, mode, full())
@@ -132,6 +134,7 @@ func TestDocker28StartsLater(t *testing.T) {
 
 // What Docker drops may be in another firewall than weft's rules.
 func TestDocker28InOtherFlavour(t *testing.T) {
+	t.Parallel()
 	requireLegacy(t)
 	for _, c := range []struct{ docker, weft Mode }{
 		{ModeIPTablesLegacy, ModeIPTablesNFT},
@@ -148,6 +151,7 @@ func TestDocker28InOtherFlavour(t *testing.T) {
 }
 
 func TestForwardBesideDocker29(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, mode Mode) {
 		n := newNode(t)
 		docker29(t, n)
@@ -172,6 +176,7 @@ func TestForwardBesideDocker29(t *testing.T) {
 // Docker 29 writes a chain anew for each container, and all of them when it
 // starts; weft's rules come back by event.
 func TestDocker29RewritesItsChains(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	fw := n.start(t, ModeNFTables, full())
 	n.run(t, fw, time.Hour)
@@ -204,6 +209,7 @@ func (n *node) eventuallyReached(t *testing.T) {
 // Where the underlay carries containers' packets as they are, the neighbour is
 // the other node.
 func TestDirectPacketsBesideDocker28(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, mode Mode) {
 		n := newNode(t)
 		peer := netip.MustParseAddr("10.5.7.2")

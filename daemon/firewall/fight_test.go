@@ -52,6 +52,7 @@ func TestFightWithAQuickTimer(t *testing.T) {
 
 // Somebody who removes the rules each time is told of.
 func TestFightIsTold(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	fw := n.start(t, ModeNFTables, full())
 	n.run(t, fw, time.Hour)
