@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/subnet"
@@ -13,7 +14,7 @@ import (
 // container.
 type Containers struct {
 	Bridge string // "" if there is none
-	MTUs   []int  // of each device, in bytes: the container's end has the same
+	MTUs   []int  // of each container's end, in bytes
 }
 
 // Larger counts the containers whose MTU is above the given one: those that
@@ -68,8 +69,33 @@ func portsOf(h *netlink.Handle, bridge int) (mtus []int, err error) {
 	}
 	for _, l := range links {
 		if l.Attrs().MasterIndex == bridge {
-			mtus = append(mtus, l.Attrs().MTU)
+			mtus = append(mtus, otherEnd(l))
 		}
 	}
 	return mtus, nil
+}
+
+// otherEnd is the MTU of a veth's end inside its container. Where the kernel
+// does not tell (before Linux 4.20, or a device of another kind), it is that of
+// the end here, for whoever makes containers mostly gives both the same.
+func otherEnd(l netlink.Link) (mtu int) {
+	here := l.Attrs()
+	if l.Type() != "veth" || here.NetNsID < 0 {
+		return here.MTU
+	}
+	// In the namespace that the ID stands for (IFLA_TARGET_NETNSID).
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(here.ParentIndex)
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_TARGET_NETNSID, nl.Uint32Attr(uint32(here.NetNsID))))
+	answers, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	if err != nil || len(answers) != 1 {
+		return here.MTU
+	}
+	there, err := netlink.LinkDeserialize(nil, answers[0])
+	if err != nil || there.Attrs().MTU == 0 {
+		return here.MTU
+	}
+	return there.Attrs().MTU
 }

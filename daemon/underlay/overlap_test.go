@@ -162,6 +162,11 @@ func TestContainersOn(t *testing.T) {
 	l.port("docker0", "v1")
 	l.port("docker0", "v2")
 	want("docker0 2")
+	// What counts is the container's end.
+	if err := l.nl.LinkSetMTU(l.device("v1"), 1400); err != nil {
+		t.Fatal(err)
+	}
+	want("docker0 2")
 	l.bridge("cni0", "fd00:5:22::1/64")
 	l.port("cni0", "v3")
 	want("docker0 2")
