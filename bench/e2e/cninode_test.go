@@ -194,6 +194,32 @@ func TestCNISubnetChanges(t *testing.T) {
 	}
 }
 
+// The delegate may be another plugin than bridge. DEL calls the one that ADD
+// has called.
+func TestCNIOtherDelegate(t *testing.T) {
+	n := newCNINode(t)
+	const ptp = `, "delegate": {"type": "ptp"}`
+	out, err := n.plugin("ADD", "c1", n.conf(ptp))
+	if err != nil {
+		t.Fatal(err, out)
+	}
+	if got := deviceMTU(t, n.pod, "eth0"); got != 1472 {
+		t.Errorf("eth0 has the MTU %d", got)
+	}
+	for _, i := range interfaces(t, n.ns) {
+		if i.Name == "cni0" {
+			t.Error("ptp made a bridge")
+		}
+	}
+	n.must("CHECK", "c1", ptp+`, "prevResult": `+out)
+	n.must("STATUS", "", ptp)
+	n.must("GC", "", ptp+`, "cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]`)
+	n.wantPod("c1", true)
+	n.must("DEL", "c1", "")
+	n.wantPod("c1", false)
+	n.wantNothingLeft()
+}
+
 // Containers come and go at the same time: each has an address of its own.
 func TestCNIManyAtOnce(t *testing.T) {
 	n := newCNINode(t)

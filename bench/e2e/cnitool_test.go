@@ -21,7 +21,7 @@ import (
 
 // cniTools are the reference plugins and cnitool, in the versions of
 // .ci/cni/go.mod.
-var cniTools = []string{"cnitool", "bridge", "host-local", "portmap", "bandwidth", "firewall"}
+var cniTools = []string{"cnitool", "bridge", "ptp", "host-local", "portmap", "bandwidth", "firewall"}
 
 // buildCNITools returns their paths by name. They are in Go's build cache: a
 // second run builds nothing and needs no network.

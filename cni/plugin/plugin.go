@@ -6,7 +6,8 @@
 //	                     │  reads subnet.env, keeps what it called bridge with
 //	runtime ── DEL ──► weft-cni ── DEL, with what was kept ──► bridge …
 //
-// Every error is a types.Error that says what to do.
+// Every error is a types.Error. It says what to do, unless it is one of the
+// other plugin's that is not known here: then it says whose it is.
 package plugin
 
 import (
