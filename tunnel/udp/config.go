@@ -45,6 +45,10 @@ type Config struct {
 	// because of another path that packets may take.
 	Fits int
 
+	// Workers is how many threads carry packets, each with a queue of the
+	// TUN and sockets of its own; 0 is a number that suits the CPUs.
+	Workers int
+
 	// Notify is called by the data path's threads when a peer has answered a
 	// probe or refused a datagram. It must not block. It may be nil.
 	Notify func()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -36,7 +37,7 @@ type Engine struct {
 	// What Open makes.
 	stop    *wakeUp
 	tun     *tunDevice
-	sockets []*socket
+	sockets [][]*socket // of each worker, one for each address family
 	asking  *echo
 
 	// The control side: leases as they were last handed over.
@@ -53,6 +54,9 @@ type Engine struct {
 func NewEngine(cfg Config) (*Engine, error) {
 	if cfg.Device == "" {
 		cfg.Device = DefaultDevice
+	}
+	if cfg.Workers == 0 {
+		cfg.Workers = defaultWorkers(runtime.GOMAXPROCS(0))
 	}
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -107,7 +111,7 @@ func (e *Engine) Open() (err error) {
 	if err := e.openSockets(); err != nil {
 		return err
 	}
-	if e.tun, err = openTUN(e.cfg.Device, !slices.Contains(e.cfg.Disable, VnetHdr)); err != nil {
+	if e.tun, err = openTUN(e.cfg.Device, !slices.Contains(e.cfg.Disable, VnetHdr), e.cfg.Workers); err != nil {
 		return err
 	}
 	e.caps.probeTUN(e.tun)
@@ -119,21 +123,26 @@ func (e *Engine) opened() bool { return e.stop != nil || e.closing.Load() }
 
 func (e *Engine) openSockets() error {
 	e.asking = newEcho(e.port, e.cfg.Notify)
+	e.sockets = make([][]*socket, e.cfg.Workers)
+	var all []*socket
 	for _, addr := range []netip.Addr{e.cfg.Underlay.IPv4, e.cfg.Underlay.IPv6} {
 		if !addr.IsValid() {
 			continue
 		}
-		s, err := openSocket(netip.AddrPortFrom(addr, e.port))
+		list, err := openSockets(netip.AddrPortFrom(addr, e.port), e.cfg.Workers)
 		if err != nil {
 			return err
 		}
-		e.sockets = append(e.sockets, s)
-		e.asking.ports[s.family()] = newPort(s.fd, e.stop.fd)
+		for i, s := range list {
+			e.sockets[i] = append(e.sockets[i], s)
+		}
+		e.asking.ports[list[0].family()] = newPort(list[0].fd, e.stop.fd)
+		all = append(all, list...)
 	}
-	// Both sockets of a host are alike.
-	e.caps.probe(UDPSegment, e.sockets[0].probeSegment)
+	// All sockets of a host are alike.
+	e.caps.probe(UDPSegment, all[0].probeSegment)
 	e.caps.probe(UDPGRO, func() error {
-		for _, s := range e.sockets {
+		for _, s := range all {
 			if err := s.enableGRO(); err != nil {
 				return err
 			}
@@ -166,7 +175,7 @@ func (e *Engine) startThreads() {
 	defer e.running.Unlock()
 	e.trouble = newTrouble(e.log)
 	for i, queue := range e.tun.queues {
-		w := e.newWorker(queue, e.sockets)
+		w := e.newWorker(queue, e.sockets[i])
 		e.workers = append(e.workers, w)
 		e.threads = append(e.threads, startThread(fmt.Sprintf("worker %d", i), e.fail, w.run))
 	}
@@ -295,8 +304,10 @@ func (e *Engine) Close() {
 	if e.tun != nil {
 		e.tun.close()
 	}
-	for _, s := range e.sockets {
-		s.close()
+	for _, list := range e.sockets {
+		for _, s := range list {
+			s.close()
+		}
 	}
 	if e.stop != nil {
 		e.stop.close()

@@ -30,6 +30,7 @@ type setup struct {
 	routed  bool // a router between the nodes, rather than a cable
 	disable []Feature
 	flannel bool // leases announce nothing
+	workers int  // 0: one
 }
 
 // node is one engine in a namespace of its own. Its tunnel addresses serve as
@@ -149,7 +150,7 @@ func testConfig(n int, s setup, log *logBuffer) Config {
 		u.IPv4 = outer(n, false)
 		u.PublicIPv4 = u.IPv4
 	}
-	return Config{Underlay: u, Network: testNetwork, Log: slog.New(slog.NewTextHandler(log, nil)), Disable: s.disable}
+	return Config{Underlay: u, Network: testNetwork, Log: slog.New(slog.NewTextHandler(log, nil)), Disable: s.disable, Workers: max(s.workers, 1)}
 }
 
 // newNode starts an engine, which the end of the test closes.

@@ -19,8 +19,37 @@ type socket struct {
 	addr netip.AddrPort
 }
 
-// openSocket opens and binds a non-blocking socket.
-func openSocket(addr netip.AddrPort) (_ *socket, err error) {
+// openSockets opens n sockets of one address and port. The kernel gives all
+// datagrams that have the same source, address and port, to the same one of
+// them (SO_REUSEPORT), which keeps each flow in order.
+func openSockets(addr netip.AddrPort, n int) (list []*socket, err error) {
+	defer func() {
+		if err != nil {
+			for _, s := range list {
+				s.close()
+			}
+			list = nil
+		}
+	}()
+	for i := range n {
+		// Not the first one: another program's port must not be shared.
+		s, err := openSocket(addr, i > 0)
+		if err != nil {
+			return list, err
+		}
+		list = append(list, s)
+		if n > 1 {
+			if err := s.share(); err != nil {
+				return list, err
+			}
+		}
+	}
+	return list, nil
+}
+
+// openSocket opens and binds a non-blocking socket, which may share its port
+// with others that do.
+func openSocket(addr netip.AddrPort, shared bool) (_ *socket, err error) {
 	family := unix.AF_INET
 	if addr.Addr().Is6() {
 		family = unix.AF_INET6
@@ -37,6 +66,11 @@ func openSocket(addr netip.AddrPort) (_ *socket, err error) {
 	}()
 	if err := s.setOptions(); err != nil {
 		return nil, fmt.Errorf("set up UDP socket %v: %w", addr, err)
+	}
+	if shared {
+		if err := s.share(); err != nil {
+			return nil, err
+		}
 	}
 	if err := unix.Bind(s.fd, sockaddr(addr)); err != nil {
 		return nil, fmt.Errorf("bind UDP socket to %v: %w", addr, explainBind(addr, err))
@@ -93,6 +127,14 @@ func (s *socket) setOptions() error {
 		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, plain, socketBuffer); err != nil {
 			return fmt.Errorf("buffer size: %w", err)
 		}
+	}
+	return nil
+}
+
+// share lets the sockets opened later have the same port.
+func (s *socket) share() error {
+	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		return fmt.Errorf("share UDP port %d among sockets: %w", s.addr.Port(), err)
 	}
 	return nil
 }

@@ -21,14 +21,18 @@ type tunDevice struct {
 	vnetHdrErr error // why packets have no virtio_net_hdr, nil if they have
 }
 
-// openTUN makes the device with one queue. It refuses to join a device that is
-// there already: a second daemon would get half of the first one's packets.
+// openTUN makes the device with one queue or several. The kernel puts the
+// packets of one flow into one queue: that to which the flow's other direction
+// is written, or else one by a hash of addresses and ports.
+//
+// It refuses to join a device that is there already: a second daemon would get
+// half of the first one's packets.
 //
 // wireguard/tun is not used: it takes CSUM and TSO for granted where there is
 // a vnet header, its events say nothing of a device that is deleted, and its
 // file would have Go's poller woken by each packet. What it would leave to do,
 // reading and writing, is the larger part.
-func openTUN(name string, vnetHdr bool) (*tunDevice, error) {
+func openTUN(name string, vnetHdr bool, queues int) (*tunDevice, error) {
 	if len(name) == 0 || len(name) >= unix.IFNAMSIZ {
 		return nil, fmt.Errorf("device name %q: it must have 1 to %d bytes", name, unix.IFNAMSIZ-1)
 	}
@@ -38,7 +42,11 @@ func openTUN(name string, vnetHdr bool) (*tunDevice, error) {
 		fd, err := openQueue(name, flags|unix.IFF_VNET_HDR|unix.IFF_TUN_EXCL)
 		if err == nil {
 			d.queues, d.vnetHdrErr = []int{fd}, nil
-			return d, d.setHdrLen()
+			if err := d.setHdrLen(); err != nil {
+				d.close()
+				return nil, err
+			}
+			return d, d.addQueues(queues-1, flags|unix.IFF_VNET_HDR)
 		}
 		if !errors.Is(err, unix.EINVAL) {
 			return nil, explainTUN(name, err)
@@ -51,7 +59,20 @@ func openTUN(name string, vnetHdr bool) (*tunDevice, error) {
 		return nil, explainTUN(name, err)
 	}
 	d.queues = []int{fd}
-	return d, nil
+	return d, d.addQueues(queues-1, flags)
+}
+
+// addQueues opens further queues; on failure it closes d.
+func (d *tunDevice) addQueues(n, flags int) error {
+	for range n {
+		fd, err := openQueue(d.name, flags)
+		if err != nil {
+			d.close()
+			return fmt.Errorf("open another queue: %w", err)
+		}
+		d.queues = append(d.queues, fd)
+	}
+	return nil
 }
 
 // openQueue opens one queue, non-blocking.
@@ -72,10 +93,9 @@ func openQueue(name string, flags int) (fd int, err error) {
 	return fd, nil
 }
 
-// setHdrLen makes sure of the header's length; on failure it closes d.
+// setHdrLen makes sure of the header's length.
 func (d *tunDevice) setHdrLen() error {
 	if err := unix.IoctlSetPointerInt(d.queues[0], unix.TUNSETVNETHDRSZ, packet.VnetHdrLen); err != nil {
-		d.close()
 		return fmt.Errorf("set the header length of %s: %w", d.name, err)
 	}
 	return nil

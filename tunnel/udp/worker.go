@@ -15,6 +15,17 @@ type worker struct {
 	ready []int16 // of the TUN, then of each socket
 }
 
+// defaultWorkers is how many workers suit a number of CPUs: half of them, for
+// the kernel's part of the work and those for whom it is done want some too. On
+// two CPUs, one worker was measured to carry more than two.
+func defaultWorkers(cpus int) int {
+	return min(max(cpus/2, 1), maxWorkers)
+}
+
+// maxWorkers bounds what they take of memory, 2 MB each. More have not been
+// measured.
+const maxWorkers = 4
+
 func newWorker(closing *atomic.Bool, poller poller, s *sender, receivers []*receiver) *worker {
 	return &worker{closing: closing, poller: poller, sender: s, receivers: receivers, ready: make([]int16, 1+len(receivers))}
 }
