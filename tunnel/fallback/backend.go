@@ -25,9 +25,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
-	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/tunnel"
@@ -58,17 +55,9 @@ type Backend struct {
 
 	// From Start to Close.
 	stop     context.CancelFunc
-	pilot    sync.WaitGroup
+	flying   sync.WaitGroup // the pilot
 	checksum *vxlan.ChecksumTest
 	arp      *arpSocket // nil where no path can be probed by ARP
-
-	// The pilot's.
-	limit, limitVTEP *rate.Limiter // of probes
-	turn             int           // which peer is first to be asked
-	limitLines       *rate.Limiter
-	unsaid           int       // lines left out
-	stale            bool      // paths have changed and routes have not
-	applied          time.Time // when the pilot last changed routes
 
 	applying sync.Mutex // held from making a state until it is applied
 	told     string     // the last error that was logged; under applying
@@ -218,7 +207,7 @@ func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
 		b.log.Warn("a part of the network has no fallback", "why", err)
 	}
 	b.openARP()
-	b.pilot.Go(func() { b.run(running) })
+	b.flying.Go(func() { b.run(running) })
 	return nil
 }
 
@@ -361,7 +350,7 @@ func (b *Backend) Close() error {
 // land ends what changes routes by itself.
 func (b *Backend) land() {
 	b.stop()
-	b.pilot.Wait()
+	b.flying.Wait()
 	b.checksum.Close()
 }
 

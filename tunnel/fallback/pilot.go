@@ -50,8 +50,27 @@ func (b *Backend) run(ctx context.Context) {
 		b.awaitTUN(ctx)
 		return
 	}
-	b.limit, b.limitVTEP = rate.NewLimiter(probeRate, probeBurst), rate.NewLimiter(vtepRate, vtepBurst)
-	b.limitLines = rate.NewLimiter(lineRate, lineBurst)
+	pl := &pilot{
+		Backend: b,
+		probes:  rate.NewLimiter(probeRate, probeBurst),
+		vteps:   rate.NewLimiter(vtepRate, vtepBurst),
+		lines:   rate.NewLimiter(lineRate, lineBurst),
+	}
+	pl.fly(ctx)
+}
+
+// pilot watches over the paths of a Backend's peers, in one goroutine.
+type pilot struct {
+	*Backend
+	probes, vteps, lines *rate.Limiter
+
+	turn    int       // which peer is first to be asked
+	stale   bool      // paths have changed and routes have not
+	applied time.Time // when it last changed routes
+	unsaid  int       // lines left out
+}
+
+func (pl *pilot) fly(ctx context.Context) {
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
 	last := time.Now()
@@ -60,7 +79,7 @@ func (b *Backend) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-b.wake: // answers come in crowds
+		case <-pl.wake: // answers come in crowds
 			select {
 			case <-ctx.Done():
 				return
@@ -72,7 +91,7 @@ func (b *Backend) run(ctx context.Context) {
 		if stood < pause {
 			stood = 0
 		}
-		next := b.look(now, stood)
+		next := pl.look(now, stood)
 		last = now
 		timer.Reset(next)
 	}
@@ -80,18 +99,18 @@ func (b *Backend) run(ctx context.Context) {
 
 // look sees what has happened since the last look, and tells when to look again
 // if nothing happens. stood is for how long this process stood still meanwhile.
-func (b *Backend) look(now time.Time, stood time.Duration) (next time.Duration) {
-	b.mu.Lock()
+func (pl *pilot) look(now time.Time, stood time.Duration) (next time.Duration) {
+	pl.mu.Lock()
 	var lines news
-	urgent := b.decide(now, stood, &lines)
-	b.hear(&lines)
-	suspects := b.ask(now, &lines)
-	b.mu.Unlock()
-	if urgent || b.stale && now.Sub(b.applied) >= calm {
-		b.applyLogged()
-		b.stale, b.applied = false, time.Now()
+	urgent := pl.decide(now, stood, &lines)
+	pl.hear(&lines)
+	suspects := pl.ask(now, &lines)
+	pl.mu.Unlock()
+	if urgent || pl.stale && now.Sub(pl.applied) >= calm {
+		pl.applyLogged()
+		pl.stale, pl.applied = false, time.Now()
 	}
-	b.say(lines)
+	pl.say(lines)
 	if suspects {
 		return quickTick
 	}
@@ -100,8 +119,8 @@ func (b *Backend) look(now time.Time, stood time.Duration) (next time.Duration) 
 
 // decide has each path think, and tells whether one was given up: its routes
 // must not wait, while those of one that is good again may.
-func (b *Backend) decide(now time.Time, stood time.Duration, lines *news) (urgent bool) {
-	for _, p := range b.peers {
+func (pl *pilot) decide(now time.Time, stood time.Duration, lines *news) (urgent bool) {
+	for _, p := range pl.peers {
 		if p.path == nil {
 			continue
 		}
@@ -118,7 +137,7 @@ func (b *Backend) decide(now time.Time, stood time.Duration, lines *news) (urgen
 		if !moved {
 			continue
 		}
-		b.stale = true
+		pl.stale = true
 		switch {
 		case p.path.why == "":
 		case p.path.way == byUDP:
@@ -132,12 +151,12 @@ func (b *Backend) decide(now time.Time, stood time.Duration, lines *news) (urgen
 }
 
 // hear takes the answers of VTEPs.
-func (b *Backend) hear(lines *news) {
-	if b.arp == nil {
+func (pl *pilot) hear(lines *news) {
+	if pl.arp == nil {
 		return
 	}
-	b.arp.answers(func(mac netstate.MAC, from netip.Addr) {
-		p := b.byTunnelAddr[from]
+	pl.arp.answers(func(mac netstate.MAC, from netip.Addr) {
+		p := pl.byTunnelAddr[from]
 		if p == nil {
 			return
 		}
@@ -153,48 +172,48 @@ func (b *Backend) hear(lines *news) {
 
 // ask sends the probes that are due, as far as there may be any, and tells
 // whether some answer is late. Who did not get its turn is first at the next.
-func (b *Backend) ask(now time.Time, lines *news) (suspects bool) {
-	n := len(b.peers)
+func (pl *pilot) ask(now time.Time, lines *news) (suspects bool) {
+	n := len(pl.peers)
 	for i := range n {
-		at := (b.turn + i) % n
-		p := b.peers[at]
+		at := (pl.turn + i) % n
+		p := pl.peers[at]
 		if p.path == nil {
 			continue
 		}
 		suspects = suspects || p.path.suspect(now)
 		if p.path.due(now) {
-			if !b.limit.AllowN(now, 1) {
-				b.turn = at
+			if !pl.probes.AllowN(now, 1) {
+				pl.turn = at
 				return suspects
 			}
 			// What this host does not send says nothing about the peer.
-			if seq, err := b.engine.Probe(p.udp); err == nil {
+			if seq, err := pl.engine.Probe(p.udp); err == nil {
 				p.path.sent(seq, now)
 			} else {
 				p.path.notSent(seq)
 			}
 		}
 		if p.path.vxlan.due(p.path.way == byVXLAN, now) {
-			b.askVTEP(p, now, lines)
+			pl.askVTEP(p, now, lines)
 		}
 	}
 	return suspects
 }
 
-func (b *Backend) askVTEP(p *peer, now time.Time, lines *news) {
-	_, mac, _ := b.vtep.ARP()
+func (pl *pilot) askVTEP(p *peer, now time.Time, lines *news) {
+	_, mac, _ := pl.vtep.ARP()
 	peerMAC, ip, ok := p.remote.ARP()
-	if b.arp == nil || !ok || b.own.Subnet.IsZero() || !b.limitVTEP.AllowN(now, 1) {
+	if pl.arp == nil || !ok || pl.own.Subnet.IsZero() || !pl.vteps.AllowN(now, 1) {
 		return
 	}
-	if err := b.arp.ask(mac, b.own.Subnet.IPv4.Addr(), peerMAC, ip); err != nil {
+	if err := pl.arp.ask(mac, pl.own.Subnet.IPv4.Addr(), peerMAC, ip); err != nil {
 		return
 	}
 	before := p.path.vxlan.silent()
 	p.path.vxlan.asked(now)
 	if !before && p.path.vxlan.silent() && p.path.way == byUDP {
 		lines.add(slog.LevelWarn, "peer has no fallback now: its VTEP does not answer", p,
-			fmt.Sprintf("%d ARP requests were lost; is UDP port %d filtered on the way?", standbyMissed, b.vtep.Port()))
+			fmt.Sprintf("%d ARP requests were lost; is UDP port %d filtered on the way?", standbyMissed, pl.vtep.Port()))
 	}
 }
 
@@ -209,17 +228,17 @@ func (n *news) add(level slog.Level, msg string, p *peer, why string) {
 
 // say writes lines, but not hundreds when hundreds of peers are moved: of what
 // is left out, the number is told later.
-func (b *Backend) say(lines news) {
+func (pl *pilot) say(lines news) {
 	for _, line := range lines {
-		if !b.limitLines.Allow() {
-			b.unsaid++
+		if !pl.lines.Allow() {
+			pl.unsaid++
 			continue
 		}
-		line(b.log)
+		line(pl.log)
 	}
-	if b.unsaid > 0 && b.limitLines.Allow() {
-		b.log.Warn("more peers changed their path, see the status", "changes", b.unsaid)
-		b.unsaid = 0
+	if pl.unsaid > 0 && pl.lines.Allow() {
+		pl.log.Warn("more peers changed their path, see the status", "changes", pl.unsaid)
+		pl.unsaid = 0
 	}
 }
 

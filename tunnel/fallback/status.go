@@ -11,6 +11,9 @@ import (
 	"github.com/weftnet/weft/tunnel/netstate"
 )
 
+// noteFor is how long the status tells that a peer was away from udp.
+const noteFor = time.Hour
+
 // Status implements tunnel.Backend. Of a peer on vxlan, the counters are those
 // of what went by udp: the kernel does not count by peer.
 func (b *Backend) Status() tunnel.Status {
@@ -67,7 +70,7 @@ func (b *Backend) peerStatus(p *peer, byUDPs map[string]tunnel.PeerStatus, now t
 		v := b.vtep.PeerStatus(*p.remote)
 		s.Path, s.Endpoint, s.PathMTU = v.Path, v.Endpoint, v.PathMTU
 		s.Notes = append(s.Notes, p.path.note(now))
-	case p.path.why != "":
+	case p.path.why != "" && now.Sub(p.path.since) < noteFor:
 		s.Notes = append(s.Notes, p.path.note(now))
 	}
 	if p.path != nil && p.path.vxlan.silent() {
