@@ -2,6 +2,7 @@ package packet
 
 import (
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -52,17 +53,21 @@ func forwarded(t *testing.T, d *tun, n int) [][]byte {
 	return pkts
 }
 
+// routed is a packet on its way between the forwarder's networks.
+func routed(s spec, ttl uint8) spec {
+	s.ttl = ttl
+	if s.src != "" && netip.MustParseAddr(s.src).Is6() {
+		s.src, s.dst = "fd77::2", "fd78::2"
+	} else {
+		s.src, s.dst = "10.77.0.2", "10.78.0.2"
+	}
+	return s
+}
+
 // The kernel takes our superpackets, and its own GSO cuts them into the very
 // packets we made them of.
 func TestKernelCutsSuperpacketsIntoTheSamePackets(t *testing.T) {
 	in, out := forwarder(t)
-	ttl := func(s spec, ttl uint8) spec {
-		s.ttl, s.src, s.dst = ttl, or(s.src, "10.77.0.2"), or(s.dst, "10.78.0.2")
-		if netip.MustParseAddr(s.src).Is6() {
-			s.src, s.dst = "fd77::2", "fd78::2"
-		}
-		return s
-	}
 	v6 := "fd00::1"
 	cases := map[string]struct {
 		spec     spec
@@ -83,7 +88,7 @@ func TestKernelCutsSuperpacketsIntoTheSamePackets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			x := cases[name]
 			c.Reset()
-			addAll(t, c, slowSegments(ttl(x.spec, 64), x.mss)...)
+			addAll(t, c, slowSegments(routed(x.spec, 64), x.mss)...)
 			var r Run
 			longest := 0
 			for c.Next(&r) {
@@ -95,10 +100,52 @@ func TestKernelCutsSuperpacketsIntoTheSamePackets(t *testing.T) {
 			if longest < x.run {
 				t.Errorf("the longest run had %d packets, want %d", longest, x.run)
 			}
-			want := slowSegments(ttl(x.spec, 63), x.mss)
+			want := slowSegments(routed(x.spec, 63), x.mss)
 			comparePackets(t, forwarded(t, out, len(want)), want)
 		})
 	}
+}
+
+// The same of every kind of superpacket, when some of its packets were lost,
+// damaged, repeated or swapped on the way: the kernel's packets are those that
+// arrived, in that order.
+func TestKernelCutsWhatArrived(t *testing.T) {
+	in, out := forwarder(t)
+	rnd := rand.New(rand.NewPCG(7, 8))
+	c := coalescer()
+	for _, name := range slices.Sorted(maps.Keys(superpackets)) {
+		x := superpackets[name]
+		if len(x.spec.payload) > maxDisturbed*x.mss {
+			continue // more than the queue of a TUN holds
+		}
+		t.Run(name, func(t *testing.T) {
+			for range 4 {
+				script := make([]byte, maxDisturbed)
+				for i := range script {
+					script[i] = byte(rnd.IntN(3 * disturbances))
+				}
+				c.Reset()
+				addAll(t, c, disturb(slowSegments(routed(x.spec, 64), x.mss), script)...)
+				var r Run
+				for c.Next(&r) {
+					if err := in.write(&r); err != nil {
+						t.Fatalf("write a run of %d packets: %v", r.Packets, err)
+					}
+				}
+				want := disturb(slowSegments(routed(x.spec, 63), x.mss), script)
+				comparePackets(t, normalAll(forwarded(t, out, len(want))), normalAll(want))
+			}
+		})
+	}
+}
+
+// normalAll has packets as normal does: a datagram that came twice, with one ID,
+// is cut into two of different IDs.
+func normalAll(pkts [][]byte) (out [][]byte) {
+	for _, p := range pkts {
+		out = append(out, []byte(normal(p)))
+	}
+	return out
 }
 
 // Single packets go through as they are, those with a wrong checksum too: a
