@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -69,10 +70,11 @@ func (n cniNode) fails(verb, container, fields string, code int, parts ...string
 }
 
 // replacePod gives the host another container; the former one's interfaces go
-// with it, as when it is killed.
+// with it, as when it is killed. The kernel takes its time over those of a
+// namespace that is gone, seconds on a busy machine; nobody waits for that here.
 func (n cniNode) replacePod() {
 	n.t.Helper()
-	if err := n.pod.Delete(); err != nil {
+	if err := errors.Join(n.pod.LinkDelete("eth0"), n.pod.Delete()); err != nil {
 		n.t.Fatal(err)
 	}
 	n.pod = labtest.Namespace(n.t, "pod")
@@ -101,42 +103,6 @@ func TestCNIConflistsOfFlannel(t *testing.T) {
 		n.del()
 		n.wantNothingLeft()
 	}
-}
-
-// Machines and runtimes crash: what is left is collected, and nothing else.
-func TestCNIGarbage(t *testing.T) {
-	n := newCNINode(t)
-	n.sample("10-weft.conflist", n.path("subnet.env"))
-	n.must("ADD", "lost", "")
-	n.replacePod()
-	n.must("ADD", "stale", "")
-	n.replacePod()
-	n.add() // stays, under a name of cnitool's making
-	for _, name := range []string{"lost", "lost@eth0"} {
-		if err := os.Remove(filepath.Join(n.path("var/cni/flannel"), name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	kept, err := filepath.Glob(filepath.Join(n.path("var/cni/flannel"), "cnitool-*@eth0"))
-	if err != nil || len(kept) != 1 {
-		t.Fatalf("cnitool's container is %q, error %v", kept, err)
-	}
-	id, _, _ := strings.Cut(filepath.Base(kept[0]), "@")
-	for range 2 {
-		n.must("GC", "", fmt.Sprintf(`, "cni.dev/valid-attachments": [{"containerID": %q, "ifname": "eth0"}]`, id))
-		want := fmt.Sprintf("%s %s@eth0 %s", id, id, n.result.ipv4())
-		if got := strings.Join(append(n.files("cni/flannel"), n.files("cni/networks/weft")...), " "); got != want {
-			t.Errorf("after GC there is %s, want %s", got, want)
-		}
-	}
-	if out, err := n.tool("check"); err != nil {
-		t.Error("the container that stays:", err, out)
-	}
-	// Without a list, nothing is valid: cnitool deletes what it knows too.
-	if out, err := n.tool("gc"); err != nil {
-		t.Error(err, out)
-	}
-	n.wantNothingLeft()
 }
 
 // files lists a folder of /var/lib, leaving out what host-local needs for
