@@ -2,7 +2,6 @@ package delegate_test
 
 import (
 	"bytes"
-	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -57,11 +56,11 @@ func TestErrors(t *testing.T) {
 	} {
 		plugins.Fail("bridge", "ADD", test.answer)
 		_, err := c.Add(t.Context(), "bridge", []byte(conf), delegate.Attachment{})
-		wantError(t, err, test.code, test.want...)
+		delegatetest.WantError(t, err, test.code, test.want...)
 	}
-	wantError(t, c.Call(t.Context(), "DEL", "ipvlan", []byte(conf), delegate.Attachment{}), types.ErrPluginNotAvailable,
+	delegatetest.WantError(t, c.Call(t.Context(), "DEL", "ipvlan", []byte(conf), delegate.Attachment{}), types.ErrPluginNotAvailable,
 		"plugin ipvlan", "CNI_PATH="+plugins.Dir, "/opt/cni/bin")
-	wantError(t, c.Call(t.Context(), "DEL", "../bridge", []byte(conf), delegate.Attachment{}), types.ErrPluginNotAvailable)
+	delegatetest.WantError(t, c.Call(t.Context(), "DEL", "../bridge", []byte(conf), delegate.Attachment{}), types.ErrPluginNotAvailable)
 }
 
 func TestCallIfKnown(t *testing.T) {
@@ -76,12 +75,12 @@ func TestCallIfKnown(t *testing.T) {
 		t.Errorf("a plugin of before CNI 1.1, in Debian 12: %v", err)
 	}
 	plugins.Fail("bridge", "GC", `{"code": 4, "msg": "required env variables [CNI_PATH] missing"}`)
-	wantError(t, c.CallIfKnown(t.Context(), "GC", "bridge", []byte(conf)), 4, "CNI_PATH")
+	delegatetest.WantError(t, c.CallIfKnown(t.Context(), "GC", "bridge", []byte(conf)), 4, "CNI_PATH")
 	plugins.Fail("bridge", "GC", "")
 	if err := c.CallIfKnown(t.Context(), "GC", "bridge", []byte(conf)); err != nil {
 		t.Error(err)
 	}
-	wantError(t, c.CallIfKnown(t.Context(), "GC", "ipvlan", []byte(conf)), types.ErrPluginNotAvailable)
+	delegatetest.WantError(t, c.CallIfKnown(t.Context(), "GC", "ipvlan", []byte(conf)), types.ErrPluginNotAvailable)
 }
 
 func TestCheckVersion(t *testing.T) {
@@ -91,20 +90,6 @@ func TestCheckVersion(t *testing.T) {
 	if err := c.CheckVersion(t.Context(), "bridge", "1.0.0"); err != nil {
 		t.Error(err)
 	}
-	wantError(t, c.CheckVersion(t.Context(), "bridge", "1.1.0"), types.ErrIncompatibleCNIVersion, "bridge does not speak CNI 1.1.0, but 0.4.0, 1.0.0", "cniVersion")
-	wantError(t, c.CheckVersion(t.Context(), "ipvlan", "1.0.0"), types.ErrPluginNotAvailable, "ipvlan")
-}
-
-func wantError(t *testing.T, err error, code uint, parts ...string) {
-	t.Helper()
-	var e *types.Error
-	if !errors.As(err, &e) || e.Code != code {
-		t.Errorf("error %+v, want code %d", err, code)
-		return
-	}
-	for _, part := range parts {
-		if !strings.Contains(e.Error(), part) {
-			t.Errorf("error %q does not say %q", e, part)
-		}
-	}
+	delegatetest.WantError(t, c.CheckVersion(t.Context(), "bridge", "1.1.0"), types.ErrIncompatibleCNIVersion, "bridge does not speak CNI 1.1.0, but 0.4.0, 1.0.0", "cniVersion")
+	delegatetest.WantError(t, c.CheckVersion(t.Context(), "ipvlan", "1.0.0"), types.ErrPluginNotAvailable, "ipvlan")
 }

@@ -1,5 +1,5 @@
 // Package delegatetest makes plugins that write down how they are called and
-// answer as they are told.
+// answer as they are told, and checks errors of CNI.
 package delegatetest
 
 import (
@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/containernetworking/cni/pkg/types"
 )
 
 // Call is one call of a plugin.
@@ -95,6 +97,22 @@ func (p *Plugins) Hold(plugin, verb string) (await func() (letGo func())) {
 			p.t.Fatal(err)
 		}
 		return func() { f.Close() }
+	}
+}
+
+// WantError checks for an error of CNI with a code and with all parts in its
+// text.
+func WantError(t testing.TB, err error, code uint, parts ...string) {
+	t.Helper()
+	var e *types.Error
+	if !errors.As(err, &e) || e.Code != code {
+		t.Errorf("error %+v, want code %d", err, code)
+		return
+	}
+	for _, part := range parts {
+		if !strings.Contains(e.Error(), part) {
+			t.Errorf("error %q does not say %q", e, part)
+		}
 	}
 }
 
