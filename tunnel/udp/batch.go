@@ -48,6 +48,9 @@ type sendBatch struct {
 	controls [maxMessages]sendControl
 	iovecs   [maxIovecs]unix.Iovec
 
+	// rest waits for an event at the port, or none, until a time has passed.
+	rest func(events int16, timeout time.Duration)
+
 	patience int            // waits left in this flush
 	stray    int            // errors of earlier packets that it puts up with
 	single   []unix.Mmsghdr // scratch of sendSingly, length 1

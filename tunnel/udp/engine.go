@@ -136,7 +136,7 @@ func (e *Engine) openSockets() error {
 		for i, s := range list {
 			e.sockets[i] = append(e.sockets[i], s)
 		}
-		e.asking.ports[list[0].family()] = newPort(list[0].fd, e.stop.fd)
+		e.asking.ports[list[0].family()] = fdPort{list[0].fd}
 		all = append(all, list...)
 	}
 	// All sockets of a host are alike.
@@ -159,7 +159,7 @@ func (e *Engine) State(own subnet.Subnet) netstate.State {
 
 // Run starts to carry packets, of no peers yet. The device must be up.
 func (e *Engine) Run(own subnet.Lease) {
-	e.caps.probeWrites(newPort(e.tun.queues[0], e.stop.fd), e.cfg.Network.IPv6.IsValid())
+	e.caps.probeWrites(fdPort{e.tun.queues[0]}, e.cfg.Network.IPv6.IsValid())
 	e.SetOwn(own)
 	e.startThreads()
 	if missing := e.caps.missing(); missing != "" {
@@ -184,12 +184,12 @@ func (e *Engine) startThreads() {
 // newWorker makes the worker of one queue and the sockets that go with it.
 func (e *Engine) newWorker(queue int, sockets []*socket) *worker {
 	mtu, vnetHdr, stop := e.cfg.Underlay.MTU, e.caps.on[VnetHdr], e.stop.fd
-	tun := newPort(queue, stop)
+	tun := fdPort{queue}
 	s := newSender(tun, vnetHdr, &e.table, mtu)
 	var receivers []*receiver
 	ports := []int{queue}
 	for _, socket := range sockets {
-		port := newPort(socket.fd, stop)
+		port := fdPort{socket.fd}
 		ports = append(ports, socket.fd)
 		errors := newErrorQueue(port, &e.table, mtu)
 		errors.notify = e.cfg.Notify

@@ -112,6 +112,43 @@ func queued(m *memNode) int {
 	return len(m.socket.queue)
 }
 
+// While the underlay takes nothing, what arrives is carried all the same.
+func TestReceiveWhileSenderWaits(t *testing.T) {
+	for _, errno := range []unix.Errno{unix.EAGAIN, unix.ENOBUFS} {
+		m := newMemNode(t, 1)
+		calls := 0
+		m.socket.refuse = func(*memSend) unix.Errno {
+			if calls++; calls > 1 {
+				// The sender has waited once: only then anything arrived.
+				if n := len(m.tun.take()); n != 1 {
+					t.Errorf("%v: %d packets written meanwhile", errno, n)
+				}
+				return 0
+			}
+			m.socket.arrive(arrival(udp4(outside, inside, nil)))
+			return errno
+		}
+		m.tun.give(plain(udp4(inside, outside, nil)))
+		check(t, m.sender.serve(unix.POLLIN))
+		if calls != 2 || len(m.socket.sent) != 1 || m.worker.err != nil {
+			t.Errorf("%v: %d calls, %d sent, error %v", errno, calls, len(m.socket.sent), m.worker.err)
+		}
+	}
+}
+
+// The device is found deleted by what is carried meanwhile.
+func TestDeviceGoneWhileSenderWaits(t *testing.T) {
+	m := newMemNode(t, 1)
+	m.tun.refuse = func([]byte) unix.Errno { return unix.EBADFD }
+	m.socket.refuse = func(*memSend) unix.Errno { return unix.EAGAIN }
+	m.socket.arrive(arrival(udp4(outside, inside, nil)))
+	m.tun.give(plain(udp4(inside, outside, nil)))
+	check(t, m.sender.serve(unix.POLLIN))
+	if m.worker.err == nil {
+		t.Error("no error")
+	}
+}
+
 // A thread that hangs in a batch is not healthy; one that waits is.
 func TestHeartbeat(t *testing.T) {
 	stop := make(chan struct{})

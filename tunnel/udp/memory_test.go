@@ -198,18 +198,19 @@ func (w *memWaiter) wake() {
 	}
 }
 
-func (w *memWaiter) wait(events int16, timeout time.Duration) int16 {
+// wait reports whether it was woken, rather than stopped or the time is over.
+func (w *memWaiter) wait(timeout time.Duration) bool {
 	var expired <-chan time.Time
 	if timeout > 0 {
 		expired = time.After(timeout)
 	}
 	select {
 	case <-w.ready:
+		return true
 	case <-expired:
 	case <-w.stopped:
-		return 0
 	}
-	return events
+	return false
 }
 
 func gatherIovecs(iov []unix.Iovec) (b []byte) {
@@ -236,20 +237,23 @@ type memNode struct {
 // memPoller waits for both ends.
 type memPoller struct{ *memNode }
 
-func (p memPoller) poll(ready []int16) {
+func (p memPoller) poll(ports []portState, timeout time.Duration) {
 	for {
-		clear(ready)
 		p.tun.mu.Lock()
-		if len(p.tun.input) > 0 {
-			ready[0] = unix.POLLIN
-		}
+		tun := len(p.tun.input) > 0
 		p.tun.mu.Unlock()
 		p.socket.mu.Lock()
-		if len(p.socket.queue) > 0 {
-			ready[1] = unix.POLLIN
-		}
+		socket := len(p.socket.queue) > 0
 		p.socket.mu.Unlock()
-		if ready[0]|ready[1] != 0 || p.input.wait(unix.POLLIN, 0) == 0 {
+		found := false
+		for i, input := range []bool{tun, socket} {
+			ports[i].ready = 0
+			if input {
+				ports[i].ready = ports[i].want & unix.POLLIN
+			}
+			found = found || ports[i].ready != 0
+		}
+		if found || !p.input.wait(timeout) {
 			return
 		}
 	}

@@ -77,9 +77,7 @@ func (b *sendBatch) pause(events int16, timeout time.Duration) bool {
 		return false
 	}
 	b.patience--
-	if ready := b.port.wait(events, timeout); ready&unix.POLLERR != 0 {
-		b.errors.drain()
-	}
+	b.rest(events, timeout)
 	return true
 }
 
