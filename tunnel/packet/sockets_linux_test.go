@@ -27,6 +27,7 @@ type wire struct {
 	from, to *tun
 	cut      map[uint8]int // superpackets read, by GSO type
 	joined   map[uint8]int // superpackets written, by GSO type
+	upset    *upset        // what befalls packets in between, or nil
 }
 
 // run carries until the read deadline of the first TUN has passed. It collects
@@ -87,24 +88,33 @@ func (w *wire) addCut(s *Segmenter, c *Coalescer, h VnetHdr, pkt []byte) error {
 			if hasPorts(info.Protocol) && slowTransportSum(p, info.Protocol, info.Transport) != 0xffff {
 				return fmt.Errorf("a segment with a wrong checksum: % x", p[:60])
 			}
-			if !c.Add(p, &info) {
-				return errors.New("the Coalescer is full")
+			for _, p := range w.upset.fate(p, &info) {
+				if r := info.Parse(p); r != OK {
+					return fmt.Errorf("parse a segment: %v", r)
+				}
+				if !c.Add(p, &info) {
+					return errors.New("the Coalescer is full")
+				}
 			}
 		}
 	}
 	return nil
 }
 
-// pair makes two namespaces whose TUNs are wired to each other. stop ends the
-// wires and returns them.
-func pair(t *testing.T) (a, b *lab.Namespace, stop func() []*wire) {
+// pair makes two namespaces whose TUNs are wired to each other; upsets, if
+// there are any, are those of each direction. stop ends the wires and returns
+// them.
+func pair(t *testing.T, upsets ...*upset) (a, b *lab.Namespace, stop func() []*wire) {
 	t.Helper()
 	a, b = labtest.Namespace(t, "a"), labtest.Namespace(t, "b")
 	ta := openTUN(t, a, "tun0", offloads, "10.77.0.1/24", "fd77::1/64")
 	tb := openTUN(t, b, "tun0", offloads, "10.77.0.2/24", "fd77::2/64")
 	wires := []*wire{
-		{ta, tb, map[uint8]int{}, map[uint8]int{}},
-		{tb, ta, map[uint8]int{}, map[uint8]int{}},
+		{from: ta, to: tb, cut: map[uint8]int{}, joined: map[uint8]int{}},
+		{from: tb, to: ta, cut: map[uint8]int{}, joined: map[uint8]int{}},
+	}
+	for i, u := range upsets {
+		wires[i].upset = u
 	}
 	done := make(chan error, len(wires))
 	for _, w := range wires {
@@ -178,6 +188,32 @@ func knock(t *testing.T, from *lab.Namespace, server net.PacketConn) {
 	t.Fatal("no datagram arrives")
 }
 
+// connectTCP connects two namespaces, for half a minute.
+func connectTCP(t *testing.T, from, to *lab.Namespace, addr string) (client, server net.Conn) {
+	t.Helper()
+	var l net.Listener
+	if err := to.Do(func() (err error) { l, err = net.Listen("tcp", addr); return }); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := from.Do(func() (err error) {
+		client, err = net.DialTimeout("tcp", l.Addr().String(), 10*time.Second)
+		return
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	for _, conn := range []net.Conn{client, server} {
+		conn.SetDeadline(time.Now().Add(30 * time.Second))
+	}
+	return client, server
+}
+
 // Kernel TCP talks to kernel TCP through Segmenter and Coalescer.
 func TestKernelTCP(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -186,28 +222,7 @@ func TestKernelTCP(t *testing.T) {
 	}{"IPv4": {"10.77.0.2:0", GSOTCPv4}, "IPv6": {"[fd77::2]:0", GSOTCPv6}} {
 		t.Run(name, func(t *testing.T) {
 			a, b, stop := pair(t)
-			var l net.Listener
-			if err := b.Do(func() (err error) { l, err = net.Listen("tcp", c.addr); return }); err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			var client net.Conn
-			if err := a.Do(func() (err error) {
-				client, err = net.DialTimeout("tcp", l.Addr().String(), 5*time.Second)
-				return
-			}); err != nil {
-				t.Fatal(err)
-			}
-			defer client.Close()
-			server, err := l.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer server.Close()
-			for _, conn := range []net.Conn{client, server} {
-				conn.SetDeadline(time.Now().Add(20 * time.Second))
-			}
-
+			client, server := connectTCP(t, a, b, c.addr)
 			data := bytesOf(8 << 20)
 			sent := make(chan error, 1)
 			go func() {
