@@ -42,7 +42,9 @@ func TestStopLeavesNoLeak(t *testing.T) {
 
 // Cleanup removes all that weft made, and nothing else.
 func TestCleanup(t *testing.T) {
-	c := start(t, spec{flags: []string{"--ip-masq"}})
+	s := onFallback.spec(2, false) // which makes most
+	s.flags = []string{"--ip-masq"}
+	c := start(t, s)
 	c.reachAll()
 	h, w := c.hosts[0], c.weftds[0]
 	foreign := netip.MustParsePrefix("203.0.113.0/24")
@@ -74,8 +76,10 @@ func TestCleanup(t *testing.T) {
 		t.Errorf("rules left: %v\n%s", err, out)
 	}
 	if err := h.Do(func() error {
-		if _, err := netlink.LinkByName("flannel0"); !errors.As(err, new(netlink.LinkNotFoundError)) {
-			t.Error("flannel0 is left:", err)
+		for _, device := range []string{"flannel0", "flannel.1"} {
+			if _, err := netlink.LinkByName(device); !errors.As(err, new(netlink.LinkNotFoundError)) {
+				t.Errorf("%s is left: %v", device, err)
+			}
 		}
 		if _, err := netlink.LinkByName("cni0"); err != nil {
 			t.Error("the bridge, which is not weft's, is gone:", err)
