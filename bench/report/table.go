@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"html"
+	"math"
 	"strconv"
 	"strings"
 
@@ -150,10 +151,11 @@ func (d *Document) doubts() (list []string) {
 	return append(list, d.Warnings...)
 }
 
-// Number has three digits that count, and no exponent unless it is huge.
+// Number has three digits that count, and no exponent unless it is huge or next
+// to nothing.
 func Number(v float64) string {
 	switch abs := max(v, -v); {
-	case abs >= 1e12:
+	case abs >= 1e12, abs < 1e-6 && abs > 0:
 		return strconv.FormatFloat(v, 'e', 2, 64)
 	case abs >= 100 || abs == 0:
 		return strconv.FormatFloat(v, 'f', 0, 64)
@@ -162,5 +164,6 @@ func Number(v float64) string {
 	case abs >= 0.1:
 		return strconv.FormatFloat(v, 'f', 2, 64)
 	}
-	return strconv.FormatFloat(v, 'f', 4, 64)
+	leadingZeros := -1 - int(math.Floor(math.Log10(max(v, -v)))) // behind the point
+	return strconv.FormatFloat(v, 'f', leadingZeros+3, 64)
 }
