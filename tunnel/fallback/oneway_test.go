@@ -2,11 +2,14 @@ package fallback
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weftnet/weft/bench/lab/labtest"
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/tunnel"
 	"github.com/weftnet/weft/tunnel/kernel/kerneltest"
@@ -77,6 +80,16 @@ func TestOneWayOnly(t *testing.T) {
 	}
 	if err := noTUN.Health(); err != nil {
 		t.Error(err)
+	}
+	if labtest.Full(t, "a TUN that comes later") { // the goroutine that looks for it has one
+		select {
+		case err := <-noTUN.Failed():
+			if !errors.Is(err, tunnel.ErrOutdone) {
+				t.Error(err)
+			}
+		case <-time.After(tunInterval + 5*time.Second):
+			t.Error("there is a TUN, and nobody notices")
+		}
 	}
 	if s := plain.Status(); len(s.Skipped) != 1 || !strings.Contains(s.Skipped[0].Why, "no TUN") {
 		t.Errorf("the node without a VTEP skips %+v", s.Skipped)
