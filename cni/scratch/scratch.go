@@ -46,7 +46,8 @@ const (
 )
 
 // Save keeps the configuration of an attachment, readable by root alone. When
-// it returns, a crash of the machine does not lose it.
+// it returns, a crash of the machine does not lose it, unless the folder is as
+// new.
 func (s Store) Save(a Attachment, conf []byte) error {
 	if err := a.check(); err != nil {
 		return fmt.Errorf("keep the configuration: %w", err)
