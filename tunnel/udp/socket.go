@@ -58,7 +58,7 @@ func openSocket(addr netip.AddrPort, shared bool) (_ *socket, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open UDP socket: %w", err)
 	}
-	s := &socket{closedEarly(fd), addr}
+	s := &socket{moveUp(fd, socketDescriptors), addr}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -76,22 +76,6 @@ func openSocket(addr netip.AddrPort, shared bool) (_ *socket, err error) {
 		return nil, fmt.Errorf("bind UDP socket to %v: %w", addr, explainBind(addr, err))
 	}
 	return s, nil
-}
-
-// highDescriptor is more than a TUN's.
-const highDescriptor = 1000
-
-// closedEarly gives a socket a descriptor by which a killed process loses it before
-// the TUN, and so at once. The kernel closes a dead process's files from the
-// highest descriptor down (task_work_run), and a TUN takes some 10 to 20 ms,
-// during which the socket would swallow what peers send, and not refuse it.
-func closedEarly(fd int) int {
-	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, highDescriptor)
-	if err != nil {
-		return fd // a limit on descriptors: it is only slower
-	}
-	unix.Close(fd)
-	return high
 }
 
 func (s *socket) setOptions() error {

@@ -81,6 +81,7 @@ func openQueue(name string, flags int) (fd int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("open %s: %w", tunPath, err)
 	}
+	fd = moveUp(fd, tunDescriptors)
 	ifr, err := unix.NewIfreq(name)
 	if err == nil {
 		ifr.SetUint16(uint16(flags))
