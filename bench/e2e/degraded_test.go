@@ -120,23 +120,27 @@ func (c *cluster) capabilities(i int) map[string]bool {
 	return on
 }
 
-// The underlay gets narrower in the middle of a transfer, for which nothing but
-// refused sends and ICMP tell: the sender's own interface (EMSGSIZE of a send
-// that the kernel is to cut), or a router's.
+// The underlay gets narrower in the middle of a transfer: the hosts' own
+// interfaces, where a send that the kernel is to cut is refused (EMSGSIZE) until
+// weftd has taken the new MTU, or a router's, of which ICMP tells.
 func TestUnderlayGetsNarrower(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		routed bool
 		narrow func(c *cluster) error
+		mtu    int // of the tunnel afterwards
 	}{
-		{"the sender's interface", false, func(c *cluster) error {
+		{"the hosts' interfaces", false, func(c *cluster) error {
 			_, err := c.hosts[0].Output("ip", "link", "set", "eth0", "mtu", "1400")
+			if err == nil { // a veth does not receive more than it may send
+				_, err = c.hosts[1].Output("ip", "link", "set", "eth0", "mtu", "1400")
+			}
 			return err
-		}},
+		}, 1400 - 28},
 		{"a router's", true, func(c *cluster) error {
 			_, err := c.Switch.Output("ip", "route", "add", c.hosts[1].IPv4.String(), "dev", "br0", "mtu", "lock", "1400")
 			return err
-		}},
+		}, 1500 - 28},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -169,6 +173,10 @@ func TestUnderlayGetsNarrower(t *testing.T) {
 			}); err != nil {
 				t.Error(err)
 			}
+			for i := range c.hosts {
+				c.logged(i, "udp tunnel is up", fmt.Sprintf("mtu=%d", test.mtu))
+			}
+			c.reachAll()
 			c.knowsPathMTU(0, 1400)
 			c.exchange(c.hosts[0], c.hosts[1])
 			c.exchange(c.hosts[1], c.hosts[0])
