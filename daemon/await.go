@@ -18,25 +18,38 @@ const (
 )
 
 // awaitConfig waits until etcd answers and holds a network config that can be
-// used. Each reason for waiting is logged once.
-func (n *node) awaitConfig(ctx context.Context) error {
+// used, or resumes from known, if that is not nil. Each reason for waiting is
+// logged once.
+func (n *node) awaitConfig(ctx context.Context, known *subnet.Memory, knownCfg *subnet.Config) error {
 	return n.await(ctx, "the network config", n.board.setConfigProblem, func() error {
-		raw, err := n.registry.Config(ctx)
-		if errors.Is(err, subnet.ErrNoConfig) {
-			return fmt.Errorf("%w; write one with `weftd config set`", err)
+		callCtx, cancel := ctx, context.CancelFunc(func() {})
+		if known != nil {
+			callCtx, cancel = context.WithTimeout(ctx, answerWithin)
 		}
-		if err != nil {
+		defer cancel()
+		raw, err := n.registry.Config(callCtx)
+		switch {
+		case errors.Is(err, subnet.ErrNoConfig):
+			return fmt.Errorf("%w; write one with `weftd config set`", err)
+		case err != nil && known != nil && ctx.Err() == nil:
+			n.resume(known, knownCfg, err)
+			return nil
+		case err != nil:
 			return err
 		}
 		cfg, err := usableConfig(raw)
 		if err != nil {
 			return fmt.Errorf("network config in etcd: %w", err)
 		}
-		n.cfg, n.rawCfg = cfg, raw
-		n.network = tunnel.Network{IPv4: cfg.Network, IPv6: cfg.IPv6Network}
-		n.board.setNetwork(n.network)
+		n.setConfig(cfg, raw)
 		return nil
 	})
+}
+
+func (n *node) setConfig(cfg *subnet.Config, raw []byte) {
+	n.cfg, n.rawCfg = cfg, raw
+	n.network = tunnel.Network{IPv4: cfg.Network, IPv6: cfg.IPv6Network}
+	n.board.setNetwork(n.network)
 }
 
 // usableConfig parses a network config that this version of weft can run.

@@ -52,6 +52,10 @@ type node struct {
 	filed   bool // the subnet file is as it should be
 	up      bool // it was so once, and systemd knows
 
+	resumed *subnet.Memory // what this run began with, where etcd was away; else nil
+	saved   subnet.Memory  // what was last saved for the next run
+	saveErr error          // of that
+
 	keptTold bool // by mayRenumber, of containers that keep the subnet
 }
 
@@ -65,11 +69,20 @@ const (
 // run takes the node from nothing to carrying packets, and keeps it there
 // until ctx ends.
 func (n *node) run(ctx context.Context) error {
-	if err := n.awaitConfig(ctx); err != nil {
+	known, knownCfg := n.recall()
+	if err := n.awaitConfig(ctx, known, knownCfg); err != nil {
 		return nilIfDone(ctx, err)
 	}
 	if err := n.awaitUnderlay(ctx); err != nil {
 		return nilIfDone(ctx, err)
+	}
+	if n.resumed != nil && n.movedSince(n.resumed) {
+		n.log.Warn("this node's address is another than the last run's; waiting for etcd after all")
+		n.resumed = nil
+		n.board.setConfigNote("")
+		if err := n.awaitConfig(ctx, nil, nil); err != nil {
+			return nilIfDone(ctx, err)
+		}
 	}
 	backend, err := n.newBackend()
 	if err != nil {
@@ -83,6 +96,7 @@ func (n *node) run(ctx context.Context) error {
 		Node:        n.publicNode(),
 		Attrs:       n.attrs(backend),
 		Previous:    n.previous,
+		Resume:      n.resumed,
 		MayRenumber: n.mayRenumber,
 		RenewMargin: n.o.LeaseRenewMargin,
 		Log:         n.log,
@@ -136,7 +150,12 @@ func (n *node) loop(ctx context.Context, underlays <-chan underlayChange, config
 		case <-ctx.Done():
 			return nil
 		case <-n.manager.Changed():
-			n.board.setLease(n.manager.View())
+			view := n.manager.View()
+			n.board.setLease(view)
+			if n.resumed != nil && view.Connected {
+				n.resumed = nil
+				n.board.setConfigNote("")
+			}
 		case change := <-underlays:
 			n.changeUnderlay(change)
 		case err := <-failed:
@@ -152,6 +171,7 @@ func (n *node) loop(ctx context.Context, underlays <-chan underlayChange, config
 			n.compareConfig(raw)
 		case <-healthTick.C:
 			n.observe()
+			n.remember()
 			continue
 		case <-guardTick.C:
 			n.reconcileGuard()

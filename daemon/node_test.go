@@ -61,7 +61,7 @@ func withNode(t *testing.T, test func(t *testing.T, n *node, b *fakeBackend)) {
 		b := &fakeBackend{failed: make(chan error, 1)}
 		log := slog.New(slog.DiscardHandler)
 		self := identity{State: state, Node: subnet.Node{ID: state.NodeID, Instance: "one", PublicIP: "192.0.2.1"}}
-		o := &options.Options{SubnetFile: filepath.Join(dir, "subnet.env"), FirewallInterval: 5 * time.Second}
+		o := &options.Options{StateDir: dir, SubnetFile: filepath.Join(dir, "subnet.env"), FirewallInterval: 5 * time.Second}
 		n := &node{
 			o: o, log: log, self: self, board: newBoard(o, self), notifier: health.NewNotifier(log),
 			cfg: cfg, network: tunnel.Network{IPv4: cfg.Network}, backend: b,

@@ -16,6 +16,7 @@ type Options struct {
 	Node     Node     // this daemon
 	Attrs    Attrs    // what our lease publishes; NodeID is filled in from Node
 	Previous []Subnet // subnets held in earlier runs, best first
+	Resume   *Memory  // of an earlier run, to go on from while etcd is away; nil to begin anew
 
 	// MayRenumber is asked, from the Manager's goroutine, when the subnet
 	// that was this node's is held by another one: may it take a different
@@ -119,6 +120,9 @@ func NewManager(o Options) *Manager {
 	m.lease.writes = budget{size: 5, window: time.Minute}
 	m.watch.retry = backoff{min: 100 * time.Millisecond, max: 10 * time.Second}
 	m.view.Store(&View{Alive: map[string]Node{}})
+	if o.Resume != nil {
+		m.resume(o.Resume)
+	}
 	return m
 }
 
@@ -171,6 +175,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer m.tasks.Wait()
 	defer cancel()
 	m.startAnnounce(ctx)
+	m.publish() // what an earlier run knew does not wait for the registry
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

@@ -105,10 +105,12 @@ func (s *State) write() error {
 	return nil
 }
 
-// RemoveState removes what LoadState and Save left in dir.
+// RemoveState removes what a node remembers in dir: its State and its Memory.
 func RemoveState(dir string) error {
-	if err := os.Remove(filepath.Join(dir, stateFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove node state: %w", err)
+	for _, name := range []string{stateFile, memoryFile} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove node state: %w", err)
+		}
 	}
 	return nil
 }

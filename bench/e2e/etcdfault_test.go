@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -54,6 +56,45 @@ func TestEtcdAway(t *testing.T) {
 	c.startEtcd()
 	c.startWeftd(2)
 	c.attach(2, c.waitReady(2))
+	c.reachAll()
+}
+
+// A node whose weftd is killed and started while etcd is away goes on with
+// what it knew, says so, and is as any other when etcd is back.
+func TestRestartWhileEtcdIsAway(t *testing.T) {
+	c := start(t, spec{})
+	c.reachAll()
+	before, peer := c.status(0).Lease.Subnet, c.status(1).Lease.Subnet
+	c.eventually(func() string {
+		known, err := os.ReadFile(filepath.Join(c.weftds[0].StateDir, "cluster.json"))
+		if err != nil || !strings.Contains(string(known), peer.Addr().String()) {
+			return fmt.Sprintf("the peer %s is not in what weftd remembers: %s, %v", peer, known, err)
+		}
+		return ""
+	})
+	if err := c.etcd.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.weftds[0].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	c.startWeftd(0)
+	c.waitReady(0)
+	c.reachAll()
+	if s := c.status(0); s.Lease.Subnet != before || s.Etcd.Connected || !strings.Contains(s.Network.Problem, "not answered since weftd started") {
+		t.Errorf("subnet %s, was %s; connected %t; problem %q", s.Lease.Subnet, before, s.Etcd.Connected, s.Network.Problem)
+	}
+
+	c.startEtcd()
+	c.eventually(func() string {
+		if s := c.status(0); !s.Etcd.Connected || !s.Lease.Held || s.Lease.Problem != "" || s.Network.Problem != "" {
+			return fmt.Sprintf("etcd is back, but status says connected %t, lease %+v, network %+v", s.Etcd.Connected, s.Lease, s.Network)
+		}
+		return ""
+	})
+	if now := c.status(0).Lease.Subnet; now != before {
+		t.Errorf("the subnet is %s now, was %s", now, before)
+	}
 	c.reachAll()
 }
 

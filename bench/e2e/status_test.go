@@ -16,6 +16,9 @@ type status struct {
 	Node     struct {
 		ID string `json:"id"`
 	} `json:"node"`
+	Network struct {
+		Problem string `json:"problem"`
+	} `json:"network"`
 	Lease struct {
 		Subnet  netip.Prefix `json:"subnet"`
 		Held    bool         `json:"held"`
