@@ -123,6 +123,40 @@ func TestLeaseLost(t *testing.T) {
 	kerneltest.Exchange(t, a, b)
 }
 
+// A node that gets another subnet, by which every route has another source: the
+// kernel takes the routes into the tunnel also where direct ones stand already,
+// and makes them anew when they were deleted beside those.
+func TestRenumber(t *testing.T) {
+	for _, c := range []struct{ name, backend, via string }{
+		{"tunnel", "", "via fd00:5:2:: dev flannel-v6.1 proto 87 src fd00:5:63:: metric 1024 onlink"},
+		{"direct routing", `{"DirectRouting":true}`, "dev flannel-v6.1 proto 87 src fd00:5:63:: metric 2000"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLab(t, 2, true, c.backend)
+			a := l.Nodes[0]
+			next := a.Lease
+			next.Subnet = subnet.Subnet{IPv4: pfx("10.5.99.0/24"), IPv6: pfx("fd00:5:63::/64")}
+			kerneltest.Check(t, a.SetOwn(next))
+			if s := a.Status(); len(s.Problems) != 0 {
+				t.Errorf("problems: %q", s.Problems)
+			}
+			for _, route := range []struct{ family, dst, want string }{
+				{"-4", "10.5.2.0/24", "dev flannel.1 proto 87 src 10.5.99.0"},
+				{"-6", "fd00:5:2::/64", c.via},
+			} {
+				tunnel := func() string {
+					return strings.Join(a.IP(t, route.family, "route", "show", route.dst), "\n")
+				}
+				if got := tunnel(); !strings.Contains(got, route.want) {
+					t.Errorf("%s: %s, want %s", route.dst, got, route.want)
+				}
+				a.IP(t, route.family, "route", "del", route.dst, "dev", "flannel"+map[string]string{"-4": "", "-6": "-v6"}[route.family]+".1")
+				kerneltest.Eventually(t, "the deleted route", func() bool { return strings.Contains(tunnel(), route.want) })
+			}
+		})
+	}
+}
+
 // A peer that moves to another address and gets another MAC is followed, and
 // one that is gone leaves nothing behind.
 func TestPeerChangesAndGoes(t *testing.T) {

@@ -133,10 +133,10 @@ func (r Remote) Add(s *netstate.State, own subnet.Subnet, metric int) {
 }
 
 // gateway is the next hop to the remote: its tunnel address, as with flannel.
-// Where another device has a route for that, IPv6 does not take it as a next
-// hop of this one (ip6_route_check_nh_onlink in net/ipv6/route.c); there it is
-// a link-local address, which nobody needs to have: the MAC's (RFC 4291
-// appendix A).
+// Where another device has a route for that, such as a direct one, IPv6 does not
+// take it as a next hop of this one (ip6_route_check_nh_onlink in
+// net/ipv6/route.c), whatever the metrics; there it is a link-local address,
+// which nobody needs to have: the MAC's (RFC 4291 appendix A).
 func (e end) gateway() netip.Addr {
 	if !e.ipv6 || !e.beside {
 		return e.subnet.Addr()

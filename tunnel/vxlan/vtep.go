@@ -38,7 +38,7 @@ type side struct {
 	local   netip.Addr // on the underlay
 	network netip.Prefix
 	mtu     int
-	beside  bool
+	beside  bool // another device has routes for peers' subnets as well
 }
 
 // NewVTEP checks the configuration. A family of the network for which the
@@ -74,7 +74,7 @@ func NewVTEP(cfg Config) (*VTEP, error) {
 			return nil, err
 		}
 		device := deviceName(f.ipv6, s.VNI)
-		v.sides = append(v.sides, side{f.ipv6, device, deriveMAC(cfg.NodeID, device), f.local, f.network, mtu, cfg.Beside})
+		v.sides = append(v.sides, side{f.ipv6, device, deriveMAC(cfg.NodeID, device), f.local, f.network, mtu, cfg.Beside || s.DirectRouting})
 	}
 	if len(v.sides) == 0 {
 		return nil, v.missing[0]
