@@ -86,9 +86,12 @@ func (p *pass) route(r Route, have []netlink.Route) {
 			return p.conflict(r)
 		}
 		err := tooFar(r, p.kernel.RouteReplace(&want))
-		if errors.Is(err, errNotNear) {
+		if behind := behindItself(r, err); behind || errors.Is(err, errNotNear) {
 			for _, old := range have {
 				p.removeRoute(old)
+			}
+			if behind {
+				err = p.kernel.RouteAdd(&want)
 			}
 		}
 		return explainRoute("replace", err)
@@ -108,6 +111,13 @@ func tooFar(r Route, err error) error {
 // scope fits; ip6_validate_gw in net/ipv6).
 func isFar(err error) bool {
 	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
+}
+
+// behindItself: the kernel refuses a next hop within the destination, for it
+// finds that behind another device (ip6_route_check_nh_onlink in net/ipv6): most
+// likely that of the former route, which is in the way of its own replacement.
+func behindItself(r Route, err error) bool {
+	return errors.Is(err, unix.EINVAL) && r.OnLink && r.Dst.Addr().Is6() && r.Dst.Contains(r.Via)
 }
 
 // takeOver tells whether another program's route may become ours: it leads the

@@ -241,3 +241,28 @@ func TestRouteBesideAnother(t *testing.T) {
 	}
 	h.wantUDPState()
 }
+
+// A route that moves to another device, with a next hop in its own destination:
+// IPv6 finds that behind the former route, and refuses it as long as that is
+// there.
+func TestGatewayBehindFormerRoute(t *testing.T) {
+	h := newHost(t, time.Hour)
+	h.addDevice("eth0")
+	h.addDevice("flannel-v6.1")
+	pfx, addr := netip.MustParsePrefix, netip.MustParseAddr
+	s := State{
+		Links: []Link{{Name: "eth0", Up: true}, {Name: "flannel-v6.1", Up: true}},
+		Addrs: []Addr{{"eth0", pfx("2001:db8::1/64")}},
+		Routes: []Route{
+			{Dst: pfx("fd00:5::/32"), Type: Unreachable, Metric: LastMetric},
+			{Dst: pfx("fd00:5:7::/64"), Link: "eth0", Via: addr("2001:db8::7"), IfNear: true},
+		},
+	}
+	h.apply(s)
+	h.want("routes", func() string { return h.routes(RouteProtocol) },
+		"fd00:5:7::/64 via 2001:db8::7 dev eth0 metric 1024\nunreachable fd00:5::/32 metric 2147483647")
+	s.Routes[1] = Route{Dst: pfx("fd00:5:7::/64"), Link: "flannel-v6.1", Via: addr("fd00:5:7::"), OnLink: true}
+	h.apply(s)
+	h.want("routes", func() string { return h.routes(RouteProtocol) },
+		"fd00:5:7::/64 via fd00:5:7:: dev flannel-v6.1 metric 1024 onlink\nunreachable fd00:5::/32 metric 2147483647")
+}

@@ -166,6 +166,24 @@ func TestSettingsChange(t *testing.T) {
 	}
 }
 
+// Direct routes give way to the tunnel when they are switched off.
+func TestDirectRoutingSwitchedOff(t *testing.T) {
+	l := newLab(t, 2, true, `{"DirectRouting":true}`)
+	for _, n := range l.Nodes {
+		kerneltest.Check(t, n.Close())
+		next, err := New(nodeConfig(n, ""))
+		kerneltest.Check(t, err)
+		n.Backend = next
+		kerneltest.Check(t, n.Do(func() error { return next.Start(t.Context(), n.Lease) }))
+	}
+	l.Introduce()
+	a := l.Nodes[0]
+	kerneltest.Exchange(t, a, l.Nodes[1])
+	if s := a.Status(); s.Peers[0].Path != "vxlan" || len(s.Problems) != 0 {
+		t.Errorf("status: %+v", s)
+	}
+}
+
 // The underlay gets another name; the daemon notices and starts again. The
 // device, which knows it by its index, stays.
 func TestUnderlayRenamed(t *testing.T) {
