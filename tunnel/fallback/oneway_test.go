@@ -3,6 +3,7 @@ package fallback
 import (
 	"encoding/json"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -131,4 +132,29 @@ func TestSetOwn(t *testing.T) {
 	kerneltest.Check(t, a.SetOwn(a.Lease))
 	awaitPath(t, a, b, "udp")
 	kerneltest.Exchange(t, a, b)
+}
+
+// Another subnet, by which every route has another source: the kernel takes the
+// routes to the VTEP although those to the TUN cover their next hops.
+func TestRenumber(t *testing.T) {
+	l := newLab(t, 2, true)
+	a, b := l.Nodes[0], l.Nodes[1]
+	awaitPath(t, a, b, "udp")
+	next := a.Lease
+	next.Subnet = subnet.Subnet{IPv4: netip.MustParsePrefix("10.5.99.0/24"), IPv6: netip.MustParsePrefix("fd00:5:63::/64")}
+	kerneltest.Check(t, a.SetOwn(next))
+	if s := a.Status(); len(s.Problems) != 0 {
+		t.Errorf("problems: %q", s.Problems)
+	}
+	for _, dst := range []string{"10.5.2.0/24", "fd00:5:2::/64"} {
+		family, src := "-4", "10.5.99.0"
+		if strings.Contains(dst, ":") {
+			family, src = "-6", "fd00:5:63::"
+		}
+		routes := a.IP(t, family, "route", "show", dst)
+		if len(routes) != 2 || !strings.Contains(routes[0], "dev flannel0") || !strings.Contains(routes[1], "dev flannel") ||
+			!strings.Contains(routes[0], "src "+src) || !strings.Contains(routes[1], "src "+src) {
+			t.Errorf("routes: %q", routes)
+		}
+	}
 }
