@@ -64,6 +64,13 @@ func TestOverload(t *testing.T) {
 
 	ended := time.Now()
 	c.eventually(func() string {
+		if f.sendMarked(); !f.marked.Load() {
+			return "nothing sent after the overload arrives"
+		}
+		return ""
+	})
+	served := time.Since(ended)
+	c.eventually(func() string {
 		// A socket tells of those that it dropped with the next one only.
 		f.send(1)
 		arrived, lost := f.arrived.Load(), uint64(0)
@@ -76,7 +83,7 @@ func TestOverload(t *testing.T) {
 		return ""
 	})
 	now := c.since(before)
-	t.Logf("%d sent, %d arrived, dropped: %v; quiet again after %v", f.offered, f.arrived.Load(), now, ms(time.Since(ended)))
+	t.Logf("%d sent, %d arrived, dropped: %v; served again after %v", f.offered, f.arrived.Load(), now, ms(served))
 	r, err := traffic.Ping(t.Context(), a.Namespace, b.IPv4, traffic.PingOptions{})
 	if err != nil || r.Lost() > 0 {
 		t.Errorf("after the overload: %+v, %v", r, err)
@@ -106,6 +113,7 @@ type flood struct {
 	conn    net.Conn
 	offered uint64 // datagrams that the kernel took
 	arrived atomic.Uint64
+	marked  atomic.Bool // one of sendMarked's is among them
 }
 
 func (c *cluster) startFlood(from, to *lab.Namespace, addr netip.Addr) *flood {
@@ -123,6 +131,9 @@ func (c *cluster) startFlood(from, to *lab.Namespace, addr netip.Addr) *flood {
 				return
 			}
 			f.arrived.Add(1)
+			if buf[0] != 0 {
+				f.marked.Store(true)
+			}
 		}
 	}()
 	c.t.Cleanup(func() {
@@ -140,7 +151,17 @@ func (c *cluster) startFlood(from, to *lab.Namespace, addr netip.Addr) *flood {
 // are not counted as offered.
 func (f *flood) send(n int) {
 	f.t.Helper()
-	payload := make([]byte, 64)
+	f.sendEach(n, make([]byte, 64))
+}
+
+// sendMarked offers one that can be told from those of send.
+func (f *flood) sendMarked() {
+	f.t.Helper()
+	f.sendEach(1, []byte{1})
+}
+
+func (f *flood) sendEach(n int, payload []byte) {
+	f.t.Helper()
 	for range n {
 		switch _, err := f.conn.Write(payload); {
 		case err == nil:
