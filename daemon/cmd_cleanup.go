@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -59,7 +60,7 @@ func cmdCleanup(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	err = errors.Join(
 		firewall.Cleanup(log),
 		vtep.Remove(),
-		removeNetwork(subnetFile, log),
+		removeNetwork(subnetFile, stateDir, log),
 	)
 	if purge {
 		err = errors.Join(err, purgeState(stateDir, cmp.Or(etcdDir, options.DefaultEmbeddedDataDir(stateDir))))
@@ -73,12 +74,34 @@ func cmdCleanup(ctx context.Context, args []string, stdout, stderr io.Writer) in
 // removeNetwork removes routes, devices and the subnet file. Where flanneld has
 // taken over the host, it uses the devices that it found, and the file is its
 // own by now.
-func removeNetwork(file string, log *slog.Logger) error {
+func removeNetwork(file, stateDir string, log *slog.Logger) error {
 	if flanneldRuns() {
 		log.Warn("flanneld runs on this host: the subnet file and VXLAN devices stay, they are its own now", "file", file)
 		return netstate.RemoveRoutes(log)
 	}
-	return errors.Join(netstate.RemoveOwn(log), envfile.Remove(file))
+	return errors.Join(netstate.RemoveOwn(log), removeSubnetFile(file, stateDir, log))
+}
+
+// removeSubnetFile removes the file if it has the subnet that this node held
+// last. One with another is flanneld's, which may not run at the moment, or
+// that of a weftd with another state directory.
+func removeSubnetFile(path, stateDir string, log *slog.Logger) error {
+	file, err := envfile.Read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var state *subnet.State
+	if err == nil {
+		state, err = subnet.ReadState(stateDir)
+	}
+	if err == nil && file.Subnet.Masked() != state.Subnet.IPv4 {
+		err = fmt.Errorf("its subnet is %s, and this node had %s", file.Subnet.Masked(), state.Subnet)
+	}
+	if err != nil {
+		log.Warn("the subnet file stays, since it does not seem to be weft's", "file", path, "why", err)
+		return nil
+	}
+	return envfile.Remove(path)
 }
 
 // flanneldRuns tells whether there is one in this network namespace. One in

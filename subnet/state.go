@@ -33,12 +33,19 @@ const stateFile = "node.json"
 // gets an ID, and the file is written at once. A file that cannot be read as
 // state is an error: a new ID would make the node a stranger to its own lease.
 func LoadState(dir string) (*State, error) {
+	s, err := ReadState(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		s = &State{NodeID: newNodeID(), path: filepath.Join(dir, stateFile)}
+		err = s.write()
+	}
+	return s, err
+}
+
+// ReadState is LoadState where a new node is an error, which matches
+// fs.ErrNotExist.
+func ReadState(dir string) (*State, error) {
 	path := filepath.Join(dir, stateFile)
 	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		s := &State{NodeID: newNodeID(), path: path}
-		return s, s.write()
-	}
 	if err != nil {
 		return nil, fmt.Errorf("read node state: %w", err)
 	}
