@@ -54,7 +54,8 @@ func withNode(t *testing.T, test func(t *testing.T, n *node, b *fakeBackend)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg, err := subnet.ParseConfig([]byte(`{"Network":"10.5.0.0/16"}`))
+		rawCfg := []byte(`{"Network":"10.5.0.0/16"}`)
+		cfg, err := subnet.ParseConfig(rawCfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +65,7 @@ func withNode(t *testing.T, test func(t *testing.T, n *node, b *fakeBackend)) {
 		o := &options.Options{StateDir: dir, SubnetFile: filepath.Join(dir, "subnet.env"), FirewallInterval: 5 * time.Second}
 		n := &node{
 			o: o, log: log, self: self, board: newBoard(o, self), notifier: health.NewNotifier(log),
-			cfg: cfg, network: tunnel.Network{IPv4: cfg.Network}, backend: b,
+			cfg: cfg, rawCfg: rawCfg, network: tunnel.Network{IPv4: cfg.Network}, backend: b,
 			manager: subnet.NewManager(subnet.Options{
 				Registry: subnettest.NewStore().Client(), Config: cfg, Node: self.Node,
 				Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.1"), BackendType: "udp"},
