@@ -12,11 +12,12 @@ import (
 	"github.com/weftnet/weft/tunnel/probe"
 )
 
-// Probes answered per second and in a burst, by each receiving thread: enough
-// for a thousand peers that ask at once, too few to be a burden.
+// Probes answered per second and in a burst, by each receiving thread. That must
+// be more than all peers may ask: to a node which they all send packets to, a
+// thousand send 10,000 a second, and those that are not answered would leave it.
 const (
-	echoRate  = 2000
-	echoBurst = 2000
+	echoRate  = 20000
+	echoBurst = 20000
 )
 
 // echo sends probes and answers those of others. Each thread has its own, with
@@ -39,14 +40,16 @@ func newEcho(remotePort uint16, notify func()) *echo {
 }
 
 // took takes a packet from a peer to this node's tunnel address if it is a
-// probe: such a packet goes no further. The nil echo takes none.
+// probe: such a packet goes no further. Probes are the engines' business: one
+// from a container, of which there might be more than can be answered, is a
+// packet like any other. The nil echo takes none.
 func (e *echo) took(pkt []byte, peer *tunnel.Peer) bool {
 	if e == nil {
 		return false
 	}
 	kind, nonce, ok := probe.Read(pkt)
 	switch {
-	case !ok:
+	case !ok || netip.AddrFrom4([4]byte(pkt[12:16])) != peer.Subnet.IPv4.Addr():
 		return false
 	case kind == probe.Reply:
 		if peer.State.Echoes.Note(nonce) {

@@ -32,10 +32,10 @@ func TestProbeIsAnswered(t *testing.T) {
 	if got := m.socket.sent[0].payload; !bytes.Equal(got, want) {
 		t.Errorf("answered %x, want %x", got, want)
 	}
-	// Those to others' addresses, from others' addresses, or to a port of a
-	// container are packets like any other.
+	// Those to or from a container are packets like any other.
 	for _, p := range [][]byte{
 		udp4(tunnel2, tunnel1, nil),
+		probe.Build(make([]byte, probe.Len), addr("10.5.2.2"), addr(tunnel1), 77),
 		probe.Build(make([]byte, probe.Len), addr(tunnel2), addr("10.5.1.2"), 77),
 	} {
 		m.receive(t, arrival(p))
