@@ -112,16 +112,21 @@ func TestWorkloads(t *testing.T) {
 
 func TestProfiles(t *testing.T) {
 	o := short(t)
-	o.Workloads, o.Profiles = []string{"tcp1", "udp1400"}, ProfileNames()
 	o.Duration = 200 * time.Millisecond
+	o.Workloads, o.Profiles = []string{"udp1400"}, []string{"loss1"}
 	d, _ := measured(t, o)
-	for _, in := range profiles {
-		if r := d.Find("direct", in.name, "udp1400", "delivered"); r == nil || r.Median <= 0 {
-			t.Errorf("%s: %+v", in.name, r)
-		}
+	if r := d.Find("direct", "loss1", "udp1400", "delivered"); r == nil || r.Median <= 0 {
+		t.Errorf("UDP with a loss of 1 %%: %+v", r)
 	}
 	if r := d.Find("direct", "loss1", "udp1400", "throughput"); r != nil {
 		t.Errorf("of UDP with a loss of 1 %%, a rate without loss: %+v", r)
+	}
+	o.Workloads, o.Profiles = []string{"tcp1"}, ProfileNames()
+	d, _ = measured(t, o)
+	for _, in := range profiles {
+		if r := d.Find("direct", in.name, "tcp1", "throughput"); r == nil || r.Median <= 0 {
+			t.Errorf("%s: %+v", in.name, r)
+		}
 	}
 	if r := d.Find("direct", "1gbit", "tcp1", "throughput"); r == nil || r.Median > 1.5 || r.Median < 0.01 {
 		t.Errorf("TCP over 1 Gbit/s: %+v", r)
