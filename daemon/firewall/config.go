@@ -106,6 +106,11 @@ func (c Config) family(network, subnet netip.Prefix, tunnel netip.Addr, multicas
 		}
 	}
 	if c.Forward {
+		for _, d := range c.Direct {
+			// The backends look at the sources of what their tunnels bring; here
+			// nobody does, and what comes from outside is not of this node.
+			s.Raw = append(s.Raw, rule.Rule{In: d, Src: subnet, Action: rule.Return})
+		}
 		for _, d := range slices.Concat(c.Devices, c.Direct) {
 			s.Raw = append(s.Raw, rule.Rule{In: d, Src: network, Dst: subnet, Action: rule.Accept})
 			s.Overlay = append(s.Overlay,

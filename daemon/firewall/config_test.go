@@ -28,6 +28,7 @@ func TestRulesOfOneFamily(t *testing.T) {
 			{In: "flannel0", Action: rule.ClampMSS},
 		},
 		Raw: []rule.Rule{
+			{In: "eth0", Src: v4.subnet, Action: rule.Return},
 			{In: "flannel0", Src: v4.network, Dst: v4.subnet, Action: rule.Accept},
 			{In: "eth0", Src: v4.network, Dst: v4.subnet, Action: rule.Accept},
 		},

@@ -132,6 +132,39 @@ func TestDocker28StartsLater(t *testing.T) {
 	})
 }
 
+// Before its first container starts, Docker 28 has its filter rules and no raw
+// table.
+func TestDocker28WithoutContainer(t *testing.T) {
+	t.Parallel()
+	modes(t, func(t *testing.T, mode Mode) {
+		n := newNode(t)
+		for _, a := range []addrs{v4, v6} {
+			for _, line := range []string{"-N DOCKER-USER", "-N DOCKER-FORWARD", "-A FORWARD -j DOCKER-USER", "-A FORWARD -j DOCKER-FORWARD"} {
+				n.sh(t, mode.command(a)+" "+line)
+			}
+		}
+		fw := n.start(t, mode, full())
+		wantSource(t, "remote to container", n.remote, v4.remote, n.container, v4.container, v4.remote)
+		if answers := strings.Join(fw.Status().Answers, "\n"); !strings.Contains(answers, "WEFT-OVERLAY") {
+			t.Errorf("status answers are %q, want WEFT-OVERLAY", answers)
+		}
+	})
+}
+
+// What an administrator drops in the raw table is not for weft to overrule.
+func TestRawDropOfAdministrator(t *testing.T) {
+	t.Parallel()
+	modes(t, func(t *testing.T, mode Mode) {
+		n := newNode(t)
+		n.sh(t, mode.command(v4)+" -t raw -A PREROUTING -i flannel0 -s 10.5.2.2 -j DROP")
+		fw := n.start(t, mode, full())
+		wantDropped(t, "remote to container", n.remote, n.container, v4.container)
+		if a := fw.Status().Answers; len(a) > 0 {
+			t.Errorf("status answers are %q, want none", a)
+		}
+	})
+}
+
 // What Docker drops may be in another firewall than weft's rules.
 func TestDocker28InOtherFlavour(t *testing.T) {
 	t.Parallel()
@@ -226,6 +259,12 @@ func TestDirectPacketsBesideDocker28(t *testing.T) {
 		n.apply(t, fw, cfg)
 		wantSource(t, "peer to container", n.outside, peer, n.container, v4.container, peer)
 		wantSource(t, "container to peer", n.container, netip.Addr{}, n.outside, peer, v4.container)
+		// A stranger there who takes the address of a container of this node.
+		local := netip.MustParseAddr("10.5.34.77")
+		must(t, n.outside.AddAddr("eth0", netip.PrefixFrom(local, 32)))
+		if _, err := sourceSeenWithin(n.outside, local, n.container, v4.container, 200*time.Millisecond); err == nil {
+			t.Error("a packet from outside with a source of this node's own subnet is received")
+		}
 		wantDropped(t, "outside to container", n.outside, n.container, v4.container)
 	})
 }

@@ -126,7 +126,7 @@ func survey(tables map[string]*table) rule.Live {
 	}
 	if t := tables["raw"]; t != nil {
 		l.RawDrops = slices.ContainsFunc(t.rules["PREROUTING"], func(spec string) bool {
-			return target(spec) == "DROP"
+			return target(spec) == "DROP" && strings.Contains(spec, "! -i ")
 		})
 	}
 	return l

@@ -74,6 +74,7 @@ func TestSurvey(t *testing.T) {
 		{"*filter\n:FORWARD ACCEPT [0:0]\n:DOCKER-FORWARD - [0:0]", rule.Live{DockerForward: true}},
 		{"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 10.5.34.2/32 ! -i docker0 -j DROP", rule.Live{RawDrops: true}},
 		{"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p udp -m udp --dport 53 -j CT --notrack\n-A PREROUTING -j WEFT-RAW", rule.Live{}},
+		{"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -i eth0 -p udp -m udp --dport 19 -j DROP", rule.Live{}},
 		{"*raw\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -o eth0 -j DROP", rule.Live{}},
 	} {
 		if got := survey(parseSave(c.out)); got != c.want {

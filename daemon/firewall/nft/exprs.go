@@ -44,10 +44,10 @@ func ownExprs(h header, r rule.Rule) []expr.Any {
 	return append(exprs, act(h, r)...)
 }
 
-// acceptExprs renders a rule that accepts the way iptables-nft would write it,
-// so that it stays readable for that tool.
-func acceptExprs(h header, r rule.Rule) []expr.Any {
-	return append(matches(h, r), &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept})
+// guestExprs renders a rule that accepts or returns the way iptables-nft would
+// write it, so that it stays readable for that tool.
+func guestExprs(h header, r rule.Rule) []expr.Any {
+	return append(append(matches(h, r), &expr.Counter{}), act(h, r)...)
 }
 
 // jumpExprs is the rule that leads to a chain, as iptables-nft would write it.

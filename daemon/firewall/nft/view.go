@@ -58,7 +58,11 @@ func (v *view) chainsOf(set rule.Set) (want []rule.Chain, answers []string) {
 		return want, rule.DockerAnswers("nft "+v.name+" "+rule.DockerTable, want)
 	}
 	live := v.survey()
-	want = set.Chains(live)
+	// iptables-nft makes a table's own chains when it first has a rule for the
+	// table. Before that nothing is dropped there.
+	want = slices.DeleteFunc(set.Chains(live), func(c rule.Chain) bool {
+		return v.chains[rule.Place{Table: c.Table, Chain: c.From}] == nil
+	})
 	return want, live.Answers("nft "+v.name, want)
 }
 
@@ -68,7 +72,7 @@ func (v *view) survey() rule.Live {
 	l := rule.Live{
 		DockerUser:    v.chains[filter(rule.DockerUser)] != nil,
 		DockerForward: v.chains[filter(rule.DockerForward)] != nil,
-		RawDrops:      slices.ContainsFunc(v.rules[rule.Place{Table: "raw", Chain: "PREROUTING"}], drops),
+		RawDrops:      slices.ContainsFunc(v.rules[rule.Place{Table: "raw", Chain: "PREROUTING"}], dropsRouted),
 	}
 	if c := v.chains[filter("FORWARD")]; c != nil && c.Policy != nil {
 		l.PolicyDrop = *c.Policy == nftables.ChainPolicyDrop
@@ -79,11 +83,20 @@ func (v *view) survey() rule.Live {
 	return l
 }
 
-func drops(r *nftables.Rule) bool {
-	return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool {
-		verdict, ok := e.(*expr.Verdict)
-		return ok && verdict.Kind == expr.VerdictDrop
-	})
+// dropsRouted: see rule.Live.RawDrops.
+func dropsRouted(r *nftables.Rule) bool {
+	drops, elsewhere := false, false
+	for i, e := range r.Exprs {
+		switch e := e.(type) {
+		case *expr.Verdict:
+			drops = drops || e.Kind == expr.VerdictDrop
+		case *expr.Cmp:
+			if meta, ok := r.Exprs[max(i-1, 0)].(*expr.Meta); ok && meta.Key == expr.MetaKeyIIFNAME {
+				elsewhere = elsewhere || e.Op == expr.CmpOpNeq
+			}
+		}
+	}
+	return drops && elsewhere
 }
 
 func (v *view) contents(c rule.Chain) string {
@@ -111,7 +124,7 @@ func (v *view) replace(h header, c rule.Chain) {
 	conn.AddChain(chain) // no error if it exists
 	conn.FlushChain(chain)
 	for _, r := range c.Rules {
-		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: acceptExprs(h, r), UserData: marked})
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: guestExprs(h, r), UserData: marked})
 	}
 	jump := &nftables.Rule{Table: table, Chain: &nftables.Chain{Table: table, Name: c.From}, Exprs: jumpExprs(c.Name), UserData: marked}
 	if c.Last {

@@ -59,7 +59,11 @@ type Live struct {
 	DockerForward bool // the chain DOCKER-FORWARD exists
 	PolicyDrop    bool // FORWARD drops by policy
 	InUse         bool // FORWARD drops by policy or has rules that are not weft's
-	RawDrops      bool // PREROUTING of the raw table has rules that drop
+
+	// RawDrops: PREROUTING of the raw table drops what comes by any device but
+	// one, as Docker does. What an administrator drops otherwise is no concern of
+	// weft's.
+	RawDrops bool
 }
 
 // Chains lays the set out in chains. Chains without rules are left out.
