@@ -30,7 +30,8 @@ func (p *pace) due(now int64) (n int, wake int64) {
 	if p.rate == 0 {
 		return batch, 0
 	}
-	if late := now - int64(arrears) - p.at(p.count); late > 0 {
+	// A group that is due is never too late, however seldom that is.
+	if late := now - max(p.at(p.count)+int64(arrears), p.at(p.count+p.group)); late > 0 {
 		p.start += late
 	}
 	n = int(p.rate*float64(now-p.start)) - p.count
@@ -42,6 +43,9 @@ func (p *pace) due(now int64) (n int, wake int64) {
 
 func (p *pace) sent(n int) { p.count += n }
 
+// longest is the longest that a datagram is waited for, in nanoseconds.
+const longest = float64(time.Hour)
+
 // at is the time at which so many datagrams are due. A nanosecond more makes
 // up for rounding.
-func (p *pace) at(count int) int64 { return p.start + int64(float64(count)/p.rate) + 1 }
+func (p *pace) at(count int) int64 { return p.start + int64(min(float64(count)/p.rate, longest)) + 1 }

@@ -46,9 +46,9 @@ func TestPace(t *testing.T) {
 
 // A pace keeps its rate over a long time, whatever the rate.
 func TestPaceKeepsTheRate(t *testing.T) {
-	for _, rate := range []float64{1000, 12345, 333_333, 2_000_000} {
+	for _, rate := range []float64{10, 400, 1000, 12345, 333_333, 2_000_000} {
 		p := newPace(rate, 0)
-		for now := int64(0); now < int64(time.Second); {
+		for now := int64(0); now <= int64(time.Second)+10; {
 			n, wake := p.due(now)
 			if n > 0 {
 				p.sent(n)
@@ -60,6 +60,36 @@ func TestPaceKeepsTheRate(t *testing.T) {
 		}
 		if p.count < int(rate)-p.group || p.count > int(rate)+p.group {
 			t.Errorf("%d datagrams in a second at a rate of %v", p.count, rate)
+		}
+	}
+}
+
+// A sender that wakes up late each time, as all do, still sends at a low rate.
+func TestPaceOfALateSender(t *testing.T) {
+	p := newPace(100, 0)
+	for now := int64(0); now < int64(time.Second); {
+		n, wake := p.due(now)
+		p.sent(n)
+		if n == 0 {
+			now = wake + int64(50*time.Microsecond)
+		}
+	}
+	if p.count < 95 || p.count > 100 {
+		t.Errorf("%d datagrams in a second at a rate of 100", p.count)
+	}
+}
+
+// A rate at which nothing is ever due is waited for, not for ever.
+func TestPaceOfHardlyAnything(t *testing.T) {
+	for _, rate := range []float64{1e-6, 1e-12, 1e-300} {
+		now := int64(1e13)
+		p := newPace(rate, now)
+		for range 3 {
+			now += int64(5 * time.Millisecond)
+			n, wake := p.due(now)
+			if wait := time.Duration(wake - now); n != 0 || wait <= 0 || wait > 2*time.Hour {
+				t.Errorf("rate %v: %d are due, or to wait %v", rate, n, wait)
+			}
 		}
 	}
 }

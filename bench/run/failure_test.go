@@ -72,6 +72,30 @@ func TestLoss(t *testing.T) {
 	}
 }
 
+// Where a search finds no rate there is no figure of one, nor of what it costs.
+func TestNoRateNoCosts(t *testing.T) {
+	if !labtest.Full(t, "a search for a rate of UDP that no path bears") {
+		return
+	}
+	r := built(t, short(t))
+	lossy := profileOf("loss1")
+	lossy.lose = 100
+	if err := r.setProfile(lossy); err != nil {
+		t.Fatal(err)
+	}
+	metrics, _, err := r.sample(t.Context(), r.paths[0], workloadOf("udp64"), profileOf("veth")) // which loses nothing by itself
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, m := range metrics {
+		names = append(names, m.name)
+	}
+	if got := strings.Join(names, " "); got != "delivered offered" || len(r.results.unborne) != 1 {
+		t.Errorf("measured %s; without a rate: %v", got, r.results.unborne)
+	}
+}
+
 // A daemon that dies ends the run, and the error says which one.
 func TestDaemonDies(t *testing.T) {
 	o := short(t)

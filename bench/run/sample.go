@@ -157,6 +157,7 @@ func (s *sampler) costs(o observation) ([]metric, error) {
 const (
 	lossLimit     = 0.001
 	trialFor      = 200 * time.Millisecond
+	leastOfTrial  = 100.0 // datagrams: fewer tell nothing of the loss
 	confirmTrials = 4
 	confirmLess   = 0.93 // of the rate, after each trial that failed
 	overload      = 2    // times the highest rate
@@ -197,12 +198,17 @@ func (s *sampler) searched(ctx context.Context) (metrics []metric, used usage, e
 	if over.counted[0].Received.Packets == 0 {
 		return nil, used, errNothing
 	}
-	if len(metrics) == 0 {
-		o = over
-	}
+	confirmed := len(metrics) > 0
 	metrics = append(metrics,
 		udpFigure("delivered", size, packets(over.counted[0].Received)),
 		udpFigure("offered", size, packets(over.counted[0].Sent)))
+	if !confirmed {
+		o = over
+	}
+	if !confirmed && s.profile.lose == 0 {
+		// What an overload costs is no sample of what a rate that is borne does.
+		return metrics, o.used, nil
+	}
 	costs, err := s.costs(o)
 	return append(metrics, costs...), o.used, err
 }
@@ -226,7 +232,7 @@ func (s *sampler) highest(ctx context.Context, key figure) (rate float64, found 
 		return 0, false, errNothing
 	}
 	most := float64(r.Sent.OfStep) / trialFor.Seconds()
-	return search(guess, most, lossLimit, func(rate float64) (loss float64, err error) {
+	return search(guess, leastOfTrial/trialFor.Seconds(), most, lossLimit, func(rate float64) (loss float64, err error) {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}

@@ -11,13 +11,13 @@ const (
 	searchTrials    = 14
 )
 
-// search finds the highest rate up to most, which is what the sender can do,
-// with a loss of at most limit, from a guess. It widens its steps until it has
-// a rate that is borne and one that is not, and halves what lies between. A
-// trial with too much loss is repeated unless it was a long step away, for one
-// hiccup of the machine would hold down the whole search. ok is false if none
-// of the rates was borne.
-func search(guess, most, limit float64, try func(rate float64) (loss float64, err error)) (rate float64, ok bool, err error) {
+// search finds the highest rate from least, below which none is looked for, up
+// to most, which is what the sender can do, with a loss of at most limit, from
+// a guess. It widens its steps until it has a rate that is borne and one that
+// is not, and halves what lies between. A trial with too much loss is repeated
+// unless it was a long step away, for one hiccup of the machine would hold down
+// the whole search. ok is false if none of the rates was borne.
+func search(guess, least, most, limit float64, try func(rate float64) (loss float64, err error)) (rate float64, ok bool, err error) {
 	low, high, stride := 0.0, math.Inf(1), searchStride
 	next, repeated := min(guess, most), false
 	for range searchTrials {
@@ -37,8 +37,10 @@ func search(guess, most, limit float64, try func(rate float64) (loss float64, er
 			low = next
 		}
 		switch {
+		case low == 0 && high <= least:
+			return 0, false, nil
 		case low == 0:
-			next = high / stride
+			next = max(high/stride, least)
 			stride *= stride
 		case low >= most:
 			return low, true, nil
