@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/weftnet/weft/bench/lab"
 )
 
@@ -37,11 +39,11 @@ func EchoUDP(ctx context.Context, from, to *lab.Namespace, addr netip.Addr, o Ec
 	o.Count = orDefault(o.Count, 500)
 	o.Size = max(8, orDefault(o.Size, 1000))
 	o.Interval = orDefault(o.Interval, 200*time.Microsecond)
-	server, err := to.ListenPacket(ctx, net.ListenConfig{}, "udp", netip.AddrPortFrom(addr, 0).String())
+	server, err := to.ListenPacket(ctx, net.ListenConfig{Control: setOption(roomForWindow)}, "udp", netip.AddrPortFrom(addr, 0).String())
 	if err != nil {
 		return EchoResult{}, fmt.Errorf("listen in %s: %w", to.Name, err)
 	}
-	client, err := from.Dial(ctx, net.Dialer{}, "udp", server.LocalAddr().String())
+	client, err := from.Dial(ctx, net.Dialer{Control: setOption(roomForWindow)}, "udp", server.LocalAddr().String())
 	if err != nil {
 		server.Close()
 		return EchoResult{}, fmt.Errorf("open socket in %s: %w", from.Name, err)
@@ -75,6 +77,13 @@ func EchoUDP(ctx context.Context, from, to *lab.Namespace, addr netip.Addr, o Ec
 // buffer overflows while a busy machine lets a reader wait. What is lost then
 // was lost on the path.
 const window = 32
+
+// roomForWindow sees to it: the default buffer holds 30 datagrams of 4000 bytes,
+// each of which came in three fragments.
+func roomForWindow(fd int) error {
+	const room = window << 16
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room)
+}
 
 // lostAfter is how long an answer is waited for.
 const lostAfter = 200 * time.Millisecond
