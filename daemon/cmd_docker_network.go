@@ -40,8 +40,7 @@ NAME is given.
 const (
 	defaultNetwork = "weft"
 
-	// networkTime is how long Docker may take. With --force that includes every
-	// container's way off the network and back.
+	// networkTime is how long Docker may take, until containers are moved.
 	networkTime = 2 * time.Minute
 )
 
@@ -69,11 +68,7 @@ func cmdDockerNetworkCreate(ctx context.Context, args []string, stdout, stderr i
 	defer engine.Close()
 	ctx, cancel := context.WithTimeout(ctx, networkTime)
 	defer cancel()
-	done, err := engine.Create(ctx, docker.NetworkFor(networkName(set), env), force)
-	if len(done) > 0 {
-		fmt.Fprintln(stdout, strings.Join(done, "\n"))
-	}
-	if err != nil {
+	if err := engine.Create(ctx, docker.NetworkFor(networkName(set), env), force, sayTo(stdout)); err != nil {
 		return fail(stderr, exitFailed, err)
 	}
 	warnMasquerade(stderr, env)
@@ -97,12 +92,16 @@ func cmdDockerNetworkRemove(ctx context.Context, args []string, stdout, stderr i
 	defer engine.Close()
 	ctx, cancel := context.WithTimeout(ctx, networkTime)
 	defer cancel()
-	done, err := engine.Remove(ctx, networkName(set), force)
-	if err != nil {
+	if err := engine.Remove(ctx, networkName(set), force, sayTo(stdout)); err != nil {
 		return fail(stderr, exitFailed, err)
 	}
-	fmt.Fprintln(stdout, strings.Join(done, "\n"))
 	return exitOK
+}
+
+// sayTo prints each thing that was done when it was: should this be killed
+// half-way, it can be seen which containers were taken off their network.
+func sayTo(w io.Writer) func(string) {
+	return func(line string) { fmt.Fprintln(w, line) }
 }
 
 func networkName(set *options.Set) string {

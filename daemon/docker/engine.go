@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/subnet/envfile"
 )
@@ -43,10 +44,13 @@ var ErrNotRunning = errors.New("no Docker engine answers: start it (systemctl st
 
 // explain makes an error of the API one that says what was tried.
 func (e *Engine) explain(what string, err error) error {
-	if client.IsErrConnectionFailed(err) {
-		return fmt.Errorf("%s: %s: %w", what, e.socket, ErrNotRunning)
+	switch {
+	case !client.IsErrConnectionFailed(err):
+		return fmt.Errorf("%s: %w", what, err)
+	case errors.Is(unix.Access(e.socket, unix.W_OK), fs.ErrPermission): // of which the client tells in words only
+		return fmt.Errorf("%s: %s: %w: run weftd as root, or as a user who may use Docker", what, e.socket, fs.ErrPermission)
 	}
-	return fmt.Errorf("%s: %w", what, err)
+	return fmt.Errorf("%s: %s: %w", what, e.socket, ErrNotRunning)
 }
 
 // Version is the engine's version, "28.5.2" for instance.
@@ -58,66 +62,70 @@ func (e *Engine) Version(ctx context.Context) (string, error) {
 	return v.Version, nil
 }
 
-// Create makes the network, unless it is there as it should be, and returns
-// what it did, line by line. A network that weftd made for another lease, or
-// that was changed, is made anew. With containers on it that is refused, unless
-// force: then they are disconnected and connected again, which gives them other
-// addresses.
-func (e *Engine) Create(ctx context.Context, n Network, force bool) (done []string, err error) {
+// Create makes the network, unless it is there as it should be, and says what it
+// does, line by line. A network that weftd made for another lease, or that was
+// changed, is made anew. With containers on it that is refused, unless force:
+// then they are disconnected and connected again, which gives them other
+// addresses, but for those that asked for one that the network still has. From
+// then on the end of ctx ends nothing.
+func (e *Engine) Create(ctx context.Context, n Network, force bool, say func(string)) error {
 	have, err := e.free(ctx, n)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var attached []endpoint
+	var off []endpoint
 	if have != nil {
 		differences := n.differences(*have)
 		if len(differences) == 0 {
-			return []string{fmt.Sprintf("network %s is there already: %s", n.Name, n)}, nil
+			say(fmt.Sprintf("network %s is there already: %s", n.Name, n))
+			return nil
 		}
 		why := strings.Join(differences, "; ")
 		if have.Labels[label] == "" {
-			return nil, fmt.Errorf("a network %s is there that weftd did not make, and it does not fit: %s; choose another name, or remove it (docker network rm %s)", n.Name, why, n.Name)
+			return fmt.Errorf("a network %s is there that weftd did not make, and it does not fit: %s; choose another name, or remove it (docker network rm %s)", n.Name, why, n.Name)
 		}
-		if attached, err = e.clear(ctx, *have, "does not fit any more ("+why+")", force); err != nil {
-			return nil, err
+		if off, err = e.clear(ctx, *have, "does not fit any more ("+why+")", force, say); err != nil {
+			return err
 		}
-		done = append(done, fmt.Sprintf("removed network %s: %s", n.Name, why))
+		say(fmt.Sprintf("removed network %s: %s", n.Name, why))
+		var cancel context.CancelFunc
+		ctx, cancel = persist(ctx)
+		defer cancel()
 	}
 	created, err := e.api.NetworkCreate(ctx, n.Name, n.request())
 	if err != nil {
-		return done, errors.Join(e.explain("create network "+n.Name, err), stranded(n.Name, attached))
+		return errors.Join(e.explain("create network "+n.Name, err), stranded(n.Name, off))
 	}
-	done = append(done, fmt.Sprintf("created network %s: %s", n.Name, n))
+	say(fmt.Sprintf("created network %s: %s", n.Name, n))
 	for _, w := range created.Warning {
-		done = append(done, "Docker warns: "+w)
+		say("Docker warns: " + w)
 	}
-	for i, c := range attached {
-		if err := e.connect(ctx, n.Name, c); err != nil {
-			return done, errors.Join(err, stranded(n.Name, attached[i:]))
-		}
-		done = append(done, "connected "+c.name+" again")
+	for i := range off {
+		off[i].config.IPAMConfig = n.has(off[i].config.IPAMConfig)
 	}
-	return done, nil
+	return e.connect(ctx, n.Name, off, say)
 }
 
-// Remove removes a network that weftd made; one that is not there is no error.
-// With containers on it that is refused, unless force: then they are
-// disconnected.
-func (e *Engine) Remove(ctx context.Context, name string, force bool) (done []string, err error) {
+// Remove removes a network that weftd made, and says what it does; one that is
+// not there is no error. With containers on it that is refused, unless force:
+// then they are disconnected.
+func (e *Engine) Remove(ctx context.Context, name string, force bool, say func(string)) error {
 	have, err := e.find(ctx, name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if have == nil {
-		return []string{"there is no network " + name}, nil
+		say("there is no network " + name)
+		return nil
 	}
 	if have.Labels[label] == "" {
-		return nil, fmt.Errorf("weftd did not make network %s; to remove it all the same: docker network rm %s", name, name)
+		return fmt.Errorf("weftd did not make network %s; to remove it all the same: docker network rm %s", name, name)
 	}
-	if _, err := e.clear(ctx, *have, "cannot be removed", force); err != nil {
-		return nil, err
+	if _, err := e.clear(ctx, *have, "cannot be removed", force, say); err != nil {
+		return err
 	}
-	return []string{"removed network " + name}, nil
+	say("removed network " + name)
+	return nil
 }
 
 // FreeForDocker0 makes sure that nothing but docker0 has addresses of the leased
@@ -197,25 +205,4 @@ func (e *Engine) find(ctx context.Context, name string) (*network.Network, error
 		}
 	}
 	return nil, err
-}
-
-// clear removes a network and returns what was connected to it.
-func (e *Engine) clear(ctx context.Context, n network.Network, why string, force bool) ([]endpoint, error) {
-	attached, err := e.attached(ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	if len(attached) > 0 && !force {
-		return nil, fmt.Errorf("network %s %s, but containers are on it: %s; disconnect or remove them first, or use --force, which disconnects them", n.Name, why, names(attached))
-	}
-	for i, c := range attached {
-		_, err := e.api.NetworkDisconnect(ctx, n.ID, client.NetworkDisconnectOptions{Container: c.id, Force: true})
-		if err != nil && !errdefs.IsNotFound(err) { // ended meanwhile
-			return nil, errors.Join(e.explain("disconnect "+c.name+" from network "+n.Name, err), stranded(n.Name, attached[:i]))
-		}
-	}
-	if _, err := e.api.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{}); err != nil {
-		return nil, errors.Join(e.explain("remove network "+n.Name, err), stranded(n.Name, attached))
-	}
-	return attached, nil
 }

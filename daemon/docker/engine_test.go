@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +20,8 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+	"golang.org/x/sys/unix"
 )
 
 // fakeEngine answers as dockerd does, as far as this package asks.
@@ -24,7 +29,7 @@ type fakeEngine struct {
 	mu         sync.Mutex
 	networks   []network.Network
 	containers []container.Summary // on every network
-	refuse     string              // a request that fails: "POST /networks/create"
+	refuse     string              // what fails: "POST /networks/create", or "connect" and a container
 	did        []string            // requests that change something, and of whom
 	created    network.CreateRequest
 }
@@ -51,8 +56,14 @@ func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(f.containers)
 	case r.Method == "GET" && strings.HasPrefix(path, "/containers/"):
 		id := strings.Split(path, "/")[2]
+		weft := network.EndpointSettings{Aliases: []string{"db", id[:12]}, IPAddress: netip.MustParseAddr("10.5.34.2")}
+		if id == staticID {
+			asked := f.networks[0].IPAM.Config[0].Gateway.As4()
+			asked[3] = 50
+			weft.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: netip.AddrFrom4(asked)}
+		}
 		answer(container.InspectResponse{ID: id, NetworkSettings: &container.NetworkSettings{
-			Networks: map[string]*network.EndpointSettings{"weft": {Aliases: []string{"db", id[:12]}}},
+			Networks: map[string]*network.EndpointSettings{"weft": &weft},
 		}})
 	case request == "POST /networks/create":
 		json.NewDecoder(r.Body).Decode(&f.created)
@@ -65,8 +76,15 @@ func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		json.NewDecoder(r.Body).Decode(&c)
 		did := filepath.Base(path) + " " + c.Container
+		if did == f.refuse {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
 		if c.EndpointConfig != nil {
 			did += " as " + strings.Join(c.EndpointConfig.Aliases, ",")
+			if asked := c.EndpointConfig.IPAMConfig; asked != nil {
+				did += " at " + asked.IPv4Address.String()
+			}
 		}
 		f.did = append(f.did, did)
 	case r.Method == "DELETE":
@@ -99,9 +117,15 @@ func (f *fakeEngine) open(t *testing.T, bridges ...string) *Engine {
 	return e
 }
 
-const containerID = "0123456789abcdef0123456789abcdef"
+const (
+	containerID = "0123456789abcdef0123456789abcdef"
+	staticID    = "fedcba9876543210fedcba9876543210" // asked for the address .50 of its network
+)
 
-var oneContainer = []container.Summary{{ID: containerID, Names: []string{"/db1"}}}
+var (
+	oneContainer  = []container.Summary{{ID: containerID, Names: []string{"/db1"}}}
+	twoContainers = append(oneContainer[:1:1], container.Summary{ID: staticID, Names: []string{"/db2"}})
+)
 
 // existing is a network as Docker lists it.
 func existing(name, subnet string, change ...func(*network.Network)) network.Network {
@@ -124,7 +148,10 @@ func madeInternal(n *network.Network) { n.Internal = true }
 
 func TestCreate(t *testing.T) {
 	const right, former = "10.5.34.1/24", "10.5.9.1/24"
-	reconnected := []string{"disconnect " + containerID, "remove feedfacecafe0123", "create weft", "connect " + containerID + " as db"}
+	off, on := "disconnect "+containerID, "connect "+containerID+" as db"
+	offStatic, onStatic := "disconnect "+staticID, "connect "+staticID+" as db"
+	const remove, create = "remove feedfacecafe0123", "create weft"
+	reconnected := []string{off, remove, create, on}
 	for _, c := range []struct {
 		name       string
 		networks   []network.Network
@@ -144,10 +171,14 @@ func TestCreate(t *testing.T) {
 		{name: "another MTU", networks: []network.Network{existing("weft", right, wrongMTU)}, did: []string{"remove feedfacecafe0123", "create weft"}, says: `com.docker.network.driver.mtu is "1500", not "1472"`},
 		{name: "internal", networks: []network.Network{existing("weft", right, madeInternal)}, did: []string{"remove feedfacecafe0123", "create weft"}, says: "internal true"},
 		{name: "former lease in use", networks: []network.Network{existing("weft", former)}, containers: oneContainer, fails: true, says: "containers are on it: db1; "},
-		{name: "former lease in use, forced", networks: []network.Network{existing("weft", former)}, containers: oneContainer, force: true, did: reconnected, says: "connected db1 again"},
-		{name: "forced, and create fails", networks: []network.Network{existing("weft", former)}, containers: oneContainer, force: true, refuse: "POST /networks/create", did: reconnected[:2], fails: true, says: "not on a network now: db1"},
-		{name: "forced, and connect fails", networks: []network.Network{existing("weft", former)}, containers: oneContainer, force: true, refuse: "POST /networks/weft/connect", did: reconnected[:3], fails: true, says: "not on a network now: db1"},
-		{name: "forced, and remove fails", networks: []network.Network{existing("weft", former)}, containers: oneContainer, force: true, refuse: "DELETE /networks/feedfacecafe0123", did: reconnected[:1], fails: true, says: "not on a network now: db1"},
+		{name: "former lease in use, forced", networks: []network.Network{existing("weft", former)}, containers: oneContainer, force: true, did: reconnected, says: "connected db1 to network weft again"},
+		{name: "former lease, a container with an address of its own", networks: []network.Network{existing("weft", former)}, containers: twoContainers, force: true, did: []string{off, offStatic, remove, create, on, onStatic}, says: "connected db2"},
+		{name: "another MTU, a container with an address of its own", networks: []network.Network{existing("weft", right, wrongMTU)}, containers: twoContainers, force: true, did: []string{off, offStatic, remove, create, onStatic + " at 10.5.34.50", on}, says: "connected db2"},
+		{name: "forced, and create fails", networks: []network.Network{existing("weft", former)}, containers: oneContainer, force: true, refuse: "POST /networks/create", did: reconnected[:2], fails: true, says: "not on network weft now: db1; "},
+		{name: "forced, and connect fails", networks: []network.Network{existing("weft", former)}, containers: oneContainer, force: true, refuse: "POST /networks/weft/connect", did: reconnected[:3], fails: true, says: "not on network weft now: db1; "},
+		{name: "forced, and one of two connects fails", networks: []network.Network{existing("weft", former)}, containers: twoContainers, force: true, refuse: "connect " + containerID, did: []string{off, offStatic, remove, create, onStatic}, fails: true, says: "not on network weft now: db1; "},
+		{name: "forced, and a disconnect fails", networks: []network.Network{existing("weft", former)}, containers: twoContainers, force: true, refuse: "disconnect " + staticID, did: []string{off, on}, fails: true, says: "disconnect db2 from network weft: "},
+		{name: "forced, and remove fails", networks: []network.Network{existing("weft", former)}, containers: oneContainer, force: true, refuse: "DELETE /networks/feedfacecafe0123", did: []string{off, on}, fails: true, says: "remove network weft: "},
 		{name: "docker0 holds it", networks: []network.Network{existing("bridge", right)}, fails: true, says: "take bip, mtu, ip-masq"},
 		{name: "another network holds it", networks: []network.Network{existing("other", "10.5.34.129/25")}, fails: true, says: "network other of Docker's has addresses"},
 		{name: "a bridge of others holds it", bridges: []string{"cni0"}, fails: true, says: "bridge cni0 has an address"},
@@ -156,8 +187,9 @@ func TestCreate(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := &fakeEngine{networks: c.networks, containers: c.containers, refuse: c.refuse}
-			done, err := f.open(t, c.bridges...).Create(t.Context(), NetworkFor("weft", ipv4), c.force)
-			text := strings.Join(done, "\n")
+			var said []string
+			err := f.open(t, c.bridges...).Create(t.Context(), NetworkFor("weft", ipv4), c.force, func(line string) { said = append(said, line) })
+			text := strings.Join(said, "\n")
 			if err != nil {
 				text = err.Error()
 			}
@@ -171,9 +203,20 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// Who gives up waiting does not leave containers without their network.
+func TestCreateIsInterrupted(t *testing.T) {
+	f := &fakeEngine{networks: []network.Network{existing("weft", "10.5.9.1/24")}, containers: oneContainer}
+	ctx, interrupt := context.WithCancel(t.Context())
+	err := f.open(t).Create(ctx, NetworkFor("weft", ipv4), true, func(string) { interrupt() })
+	want := []string{"disconnect " + containerID, "remove feedfacecafe0123", "create weft", "connect " + containerID + " as db"}
+	if err != nil || !slices.Equal(f.did, want) {
+		t.Errorf("%v, it did %q, want %q", err, f.did, want)
+	}
+}
+
 func TestCreateRequest(t *testing.T) {
 	f := &fakeEngine{}
-	if _, err := f.open(t).Create(t.Context(), NetworkFor("weft", dual), false); err != nil {
+	if err := f.open(t).Create(t.Context(), NetworkFor("weft", dual), false, func(string) {}); err != nil {
 		t.Fatal(err)
 	}
 	six := true
@@ -210,12 +253,13 @@ func TestRemove(t *testing.T) {
 		{name: "by hand", networks: []network.Network{existing("weft", "10.5.34.1/24", byHand)}, fails: true, says: "docker network rm weft"},
 		{name: "in use", networks: []network.Network{existing("weft", "10.5.34.1/24")}, containers: oneContainer, fails: true, says: "containers are on it: db1; "},
 		{name: "in use, forced", networks: []network.Network{existing("weft", "10.5.34.1/24")}, containers: oneContainer, force: true,
-			did: []string{"disconnect " + containerID, "remove feedfacecafe0123"}, says: "removed network weft"},
+			did: []string{"disconnect " + containerID, "remove feedfacecafe0123"}, says: "disconnected db1 from network weft\nremoved network weft"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := &fakeEngine{networks: c.networks, containers: c.containers}
-			done, err := f.open(t).Remove(t.Context(), "weft", c.force)
-			text := strings.Join(done, "\n")
+			var said []string
+			err := f.open(t).Remove(t.Context(), "weft", c.force, func(line string) { said = append(said, line) })
+			text := strings.Join(said, "\n")
 			if err != nil {
 				text = err.Error()
 			}
@@ -284,4 +328,40 @@ func TestEngineDoesNotAnswer(t *testing.T) {
 			t.Errorf("%v, want %v", err, context.DeadlineExceeded)
 		}
 	})
+}
+
+// A user who may not use Docker is not told to start it.
+func TestEngineNotAllowed(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "docker.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.Close()
+	if err := os.Chmod(socket, 0); err != nil {
+		t.Fatal(err)
+	}
+	e, err := Open(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	_, failed := e.api.Ping(t.Context(), client.PingOptions{})
+	explained := make(chan error)
+	go func() {
+		// Root may do everything, so be nobody, in a thread that is not used again.
+		runtime.LockOSThread()
+		if os.Geteuid() == 0 {
+			const nobody = 65534
+			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
+				explained <- errno
+				return
+			}
+		}
+		explained <- e.explain("ask Docker", failed)
+	}()
+	if err := <-explained; !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNotRunning) || !strings.Contains(err.Error(), "as root") {
+		t.Errorf("%v, want that it is not permitted", err)
+	}
 }

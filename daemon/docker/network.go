@@ -108,6 +108,25 @@ func (n Network) differences(have network.Network) (differences []string) {
 	return differences
 }
 
+// has returns the addresses that a container asked for as far as they are of
+// this network; nil if none is.
+func (n Network) has(asked *network.EndpointIPAMConfig) *network.EndpointIPAMConfig {
+	if asked == nil {
+		return nil
+	}
+	var kept network.EndpointIPAMConfig
+	if n.Subnet.Contains(asked.IPv4Address) {
+		kept.IPv4Address = asked.IPv4Address
+	}
+	if n.IPv6Subnet.Contains(asked.IPv6Address) {
+		kept.IPv6Address = asked.IPv6Address
+	}
+	if !kept.IPv4Address.IsValid() && !kept.IPv6Address.IsValid() {
+		return nil
+	}
+	return &kept
+}
+
 func subnets(configs []network.IPAMConfig) string {
 	var all []string
 	for _, c := range configs {
