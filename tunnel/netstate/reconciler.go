@@ -27,11 +27,12 @@ type Reconciler struct {
 	log    *slog.Logger
 	kernel *kernel
 
-	applies chan apply
-	dirty   chan struct{} // capacity 1: something that matters has happened
-	stop    chan struct{}
-	stopped sync.WaitGroup
-	close   sync.Once
+	applies     chan apply
+	withdrawals chan withdrawal
+	dirty       chan struct{} // capacity 1: something that matters has happened
+	stop        chan struct{}
+	stopped     sync.WaitGroup
+	close       sync.Once
 
 	interest atomic.Pointer[interest]
 	passes   atomic.Uint64 // comparisons so far
@@ -75,13 +76,14 @@ func newReconciler(log *slog.Logger, backstop time.Duration) (*Reconciler, error
 		return nil, err
 	}
 	r := &Reconciler{
-		log:      log,
-		kernel:   k,
-		applies:  make(chan apply),
-		dirty:    make(chan struct{}, 1),
-		stop:     make(chan struct{}),
-		backstop: backstop,
-		heals:    make(heals),
+		log:         log,
+		kernel:      k,
+		applies:     make(chan apply),
+		withdrawals: make(chan withdrawal),
+		dirty:       make(chan struct{}, 1),
+		stop:        make(chan struct{}),
+		backstop:    backstop,
+		heals:       make(heals),
 	}
 	r.interest.Store(&interest{})
 	ready := make(chan error, 1)
@@ -149,6 +151,8 @@ func (r *Reconciler) work(ready chan<- error) {
 	timer := time.NewTimer(r.backstop)
 	defer timer.Stop()
 	var last time.Time
+	dirty := r.dirty
+	var settled <-chan time.Time // when events are looked into; nil while there are none
 	for {
 		select {
 		case <-r.stop:
@@ -156,14 +160,16 @@ func (r *Reconciler) work(ready chan<- error) {
 		case a := <-r.applies:
 			r.want = &a.state
 			a.done <- r.pass(false)
-		case <-r.dirty:
-			// Events go on being collected in the meantime, and dirty holds
+		case w := <-r.withdrawals:
+			w.done <- r.withdraw(w.routes)
+			continue
+		case <-dirty:
+			// Events go on being collected in the meantime, and r.dirty holds
 			// that there were some.
-			select {
-			case <-time.After(max(settle, minGap-time.Since(last))):
-			case <-r.stop:
-				return
-			}
+			dirty, settled = nil, time.After(max(settle, minGap-time.Since(last)))
+			continue
+		case <-settled:
+			dirty, settled = r.dirty, nil
 			r.pass(true)
 		case <-timer.C:
 			r.pass(true)
