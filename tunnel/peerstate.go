@@ -21,6 +21,8 @@ type PeerState struct {
 	Unbatched Lapsing
 	// Refused counts ICMP port unreachable: the host is up, the daemon is not.
 	Refused atomic.Uint64
+	// Filtered counts packets that this host's own firewall refused.
+	Filtered atomic.Uint64
 	// Echoes are the probes answered.
 	Echoes Echoes
 }

@@ -2,6 +2,7 @@ package udp
 
 import (
 	"bytes"
+	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -121,4 +122,43 @@ func TestProbeBetweenEngines(t *testing.T) {
 		_, _ = a.Probe(a.Peers()[0])
 		return a.Peers()[0].State.Refused.Load() > 0
 	})
+}
+
+// Datagrams that nobody receives are noticed, and only these.
+func TestStarved(t *testing.T) {
+	open := func() *socket {
+		s, err := openSocket(netip.MustParseAddrPort("127.0.0.1:0"), false)
+		check(t, err)
+		t.Cleanup(s.close)
+		return s
+	}
+	s, other := open(), open()
+	m := newMemNode(t, 1)
+	r := m.receiver
+	r.socket = fdPort{s.fd}
+	e := &Engine{sockets: [][]*socket{{s}}, workers: []*worker{{receivers: []*receiver{r}}}, received: make(map[*receiver]uint64)}
+	want := func(when string, starved bool) {
+		t.Helper()
+		if got := e.Starved(); got != starved {
+			t.Errorf("%s: starved %v", when, got)
+		}
+	}
+	send := func() {
+		t.Helper()
+		name, err := unix.Getsockname(s.fd)
+		check(t, err)
+		check(t, unix.Sendto(other.fd, []byte{0}, 0, name))
+		waitFor(t, "the datagram", s.waiting)
+	}
+	want("nothing there", false)
+	send()
+	want("not received", true)
+	want("still not received", true)
+	check(t, r.serve(unix.POLLIN))
+	send()
+	want("one received since, and another one there", false)
+	want("none since", true)
+	check(t, r.serve(unix.POLLIN))
+	want("all received", false)
+	want("nothing more there", false)
 }

@@ -22,7 +22,7 @@ import (
 //
 // Its life: NewEngine, Open, Run once the kernel holds State, any number of
 // SetOwn and SetPeers, Close. Status and Health may be called at any time from
-// any goroutine, the rest is for one.
+// any goroutine; Probe and Starved are for one, and the rest is for one.
 type Engine struct {
 	cfg  Config
 	log  *slog.Logger
@@ -39,6 +39,8 @@ type Engine struct {
 	tun     *tunDevice
 	sockets [][]*socket // of each worker, one for each address family
 	asking  *echo
+
+	received map[*receiver]uint64 // how often, as Starved last saw it
 
 	// The control side: leases as they were last handed over.
 	own   subnet.Lease
@@ -76,7 +78,7 @@ func NewEngine(cfg Config) (*Engine, error) {
 	if cfg.Notify == nil {
 		cfg.Notify = func() {}
 	}
-	e := &Engine{cfg: cfg, log: cfg.Log, port: uint16(port), mtu: mtu, caps: caps, failed: make(chan error, 1)}
+	e := &Engine{cfg: cfg, log: cfg.Log, port: uint16(port), mtu: mtu, caps: caps, failed: make(chan error, 1), received: make(map[*receiver]uint64)}
 	e.table.Store(tunnel.NewTable(tunnel.Self{}, nil, nil))
 	return e, nil
 }
@@ -235,14 +237,31 @@ func (e *Engine) Peers() []*tunnel.Peer { return e.table.Load().Peers() }
 
 // Probe asks a peer for a sign of life (package probe) and returns the number
 // of the probe: the peer's Echoes tell when it is answered. An error says that
-// none was sent, for reasons of this host, though a number may be used up. Calls
-// must not overlap.
+// none was sent, for reasons of this host, though a number may be used up. It is
+// for one goroutine, which may be another than that of SetOwn and SetPeers.
 func (e *Engine) Probe(peer *tunnel.Peer) (seq uint64, err error) {
 	own := e.table.Load().Own()
 	if !own.IPv4.IsValid() {
 		return 0, errors.New("this node holds no lease")
 	}
 	return e.asking.ask(own.IPv4.Addr(), peer)
+}
+
+// Starved tells whether datagrams wait at a socket from which none have been
+// received since the last call: this host gives the data path no time, and
+// answers to probes may be among them. It is for Probe's goroutine, from Run to
+// Close.
+func (e *Engine) Starved() (starved bool) {
+	for i, w := range e.workers {
+		for j, r := range w.receivers {
+			n := r.counters.in.calls.Load()
+			if n == e.received[r] && e.sockets[i][j].waiting() {
+				starved = true
+			}
+			e.received[r] = n
+		}
+	}
+	return starved
 }
 
 // replaceTable makes the peer table anew. It is used for the next batch of

@@ -153,6 +153,7 @@ func (b *sendBatch) dropped(peer *tunnel.Peer, packets int, errno unix.Errno) er
 		why = unreachable
 	case unix.EPERM:
 		why = filtered
+		peer.State.Filtered.Add(uint64(packets))
 	}
 	b.counters.drop(why, packets)
 	b.trouble.cannotSend(why, peer, errno)

@@ -143,6 +143,12 @@ func (s *socket) enableGRO() error {
 	return nil
 }
 
+// waiting tells whether there is a datagram to be received.
+func (s *socket) waiting() bool {
+	n, err := unix.IoctlGetInt(s.fd, unix.SIOCINQ) // of the next one; no inner packet is empty
+	return err == nil && n > 0
+}
+
 // family is the index of the socket's address family: 0 IPv4, 1 IPv6.
 func (s *socket) family() int {
 	if s.addr.Addr().Is4() {
