@@ -46,10 +46,10 @@ func (e *Echoes) Note(nonce uint64) bool {
 // Take calls f with the number of each probe answered since the last Take, in
 // order.
 func (e *Echoes) Take(f func(seq uint64)) {
-	answered := e.answered.Swap(0)
-	if answered == 0 {
+	if e.answered.Load() == 0 { // as mostly
 		return
 	}
+	answered := e.answered.Swap(0)
 	sent := e.sent.Load()
 	for seq := max(sent, EchoWindow) - EchoWindow + 1; seq <= sent; seq++ {
 		if answered&bit(seq) != 0 {

@@ -178,7 +178,6 @@ func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
 			b.release()
 		}
 	}()
-	b.own = own
 	if b.engine != nil {
 		if err := b.engine.Open(); err != nil {
 			return err
@@ -188,11 +187,13 @@ func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
 	if err != nil {
 		return err
 	}
-	b.setNet(net)
+	b.mu.Lock()
+	b.net, b.own = net, own
+	b.mu.Unlock()
 	if err := b.startUDP(net, own); err != nil {
 		return err
 	}
-	if err := net.Apply(b.state()); err != nil {
+	if err := b.apply(); err != nil {
 		if b.engine == nil {
 			return err
 		}
@@ -242,12 +243,6 @@ func (b *Backend) startUDP(net *netstate.Reconciler, own subnet.Lease) error {
 	return nil
 }
 
-func (b *Backend) setNet(r *netstate.Reconciler) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.net = r
-}
-
 // SetOwn implements tunnel.Backend. Without a lease the VXLAN devices are down,
 // and what comes out of the TUN is dropped.
 func (b *Backend) SetOwn(own subnet.Lease) error {
@@ -281,7 +276,8 @@ func (b *Backend) SetPeers(leases []subnet.Lease) {
 	b.notify() // new peers are asked at once
 }
 
-// apply makes the kernel as it is to be now. The caller holds applying.
+// apply makes the kernel as it is to be now. The caller holds applying, unless
+// nobody else can call it yet.
 func (b *Backend) apply() error {
 	b.mu.Lock()
 	s, net := b.state(), b.net
@@ -300,6 +296,17 @@ func (b *Backend) applyLogged() {
 		}
 	}
 	b.told = told
+}
+
+// withdraw takes routes away at once. No state that has them is being applied,
+// nor will be made.
+func (b *Backend) withdraw(routes []netstate.Route) error {
+	b.applying.Lock()
+	defer b.applying.Unlock()
+	b.mu.Lock()
+	net := b.net
+	b.mu.Unlock()
+	return net.Withdraw(routes...)
 }
 
 // Failed implements tunnel.Backend. Where there was no TUN at the start, that
@@ -367,5 +374,7 @@ func (b *Backend) release() {
 	if b.engine != nil {
 		b.engine.Close()
 	}
-	b.setNet(nil)
+	b.mu.Lock()
+	b.net = nil
+	b.mu.Unlock()
 }

@@ -16,15 +16,35 @@ import (
 // that it returns ends that.
 func block(t *testing.T, at, from *kerneltest.Node, port int) (unblock func()) {
 	t.Helper()
+	return drop(t, at, "input", fmt.Sprintf("ip saddr %v udp dport %d", from.IPv4, port))
+}
+
+// drop adds a rule to a host's firewall.
+func drop(t *testing.T, at *kerneltest.Node, hook, match string) (undo func()) {
+	t.Helper()
 	nft := func(script string) {
 		t.Helper()
 		if out, err := at.Output("nft", script); err != nil {
 			t.Fatal(err, out)
 		}
 	}
-	nft("add table inet lab; add chain inet lab input { type filter hook input priority -10; }")
-	nft(fmt.Sprintf("add rule inet lab input ip saddr %v udp dport %d drop", from.IPv4, port))
+	nft(fmt.Sprintf("add table inet lab; add chain inet lab lab { type filter hook %s priority -10; }", hook))
+	nft(fmt.Sprintf("add rule inet lab lab %s drop", match))
 	return func() { nft("delete table inet lab") }
+}
+
+// What the host's own firewall keeps from leaving by udp goes by vxlan.
+func TestBlockedBySelf(t *testing.T) {
+	l := newLab(t, 2, false)
+	a, b := l.Nodes[0], l.Nodes[1]
+	awaitPath(t, a, b, "udp")
+	drop(t, a, "output", fmt.Sprintf("ip daddr %v udp dport %d", b.IPv4, udp.DefaultPort))
+	if _, err := traffic.SendChecked(t.Context(), a.Container.Namespace, b.Container.Namespace, b.Container.IPv4, 1<<20, "", nil); err != nil {
+		t.Error(err)
+	}
+	if pathTo(a, b) != "vxlan" {
+		t.Errorf("the path is %s", pathTo(a, b))
+	}
 }
 
 // A way that is blocked in one direction, without a word, is left within a

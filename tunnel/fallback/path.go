@@ -110,22 +110,28 @@ func newPath(now time.Time) *path { return &path{since: now, hold: minHold, pati
 // settled: the peer is new no more.
 func (p *path) settled() bool { return p.why != "" || p.way == byUDP }
 
-// traffic notes how many packets the peer has been sent so far.
+// traffic notes how many packets to the peer there were so far.
 func (p *path) traffic(packets uint64, now time.Time) {
 	if packets != p.packets {
 		p.packets, p.trafficAt = packets, now
 	}
 }
 
-// due tells whether a probe is to be sent.
-func (p *path) due(now time.Time) bool {
-	return p.lastAt.IsZero() || now.Sub(p.lastAt) >= p.interval(now)
+// due tells whether a probe is to be sent, in a crowd of peers that many times
+// larger than one of which each is probed as often as it should be.
+func (p *path) due(now time.Time, crowd time.Duration) bool {
+	switch {
+	case p.lastAt.IsZero():
+		return true
+	case p.suspect(now):
+		return now.Sub(p.lastAt) >= askSuspect
+	}
+	return now.Sub(p.lastAt) >= crowd*p.interval(now)
 }
 
+// interval is for a path that nothing is suspected of.
 func (p *path) interval(now time.Time) time.Duration {
 	switch {
-	case p.suspect(now):
-		return askSuspect
 	case p.way == byUDP && !p.trafficAt.IsZero() && now.Sub(p.trafficAt) < activeFor:
 		return askActive
 	case p.way == byUDP:

@@ -23,13 +23,14 @@ type simulation struct {
 	probes     int
 	under      map[time.Time][]uint64 // answers under way, by arrival
 	log        []string
+	crowd      time.Duration
 }
 
 func newSimulation() *simulation {
 	start := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	return &simulation{
 		path: newPath(start), start: start, now: start, trip: 10 * time.Millisecond, busy: true,
-		lost: func(uint64) bool { return false }, under: make(map[time.Time][]uint64),
+		lost: func(uint64) bool { return false }, under: make(map[time.Time][]uint64), crowd: 1,
 	}
 }
 
@@ -47,7 +48,7 @@ func (s *simulation) run(d time.Duration) {
 		delete(s.under, s.now)
 		s.note(s.refusals(s.refused, s.now))
 		s.note(s.check(s.now))
-		if s.due(s.now) && (s.now.Sub(s.start)%tick == 0 || s.lastAt.IsZero() || s.suspect(s.now)) {
+		if s.due(s.now, s.crowd) && (s.now.Sub(s.start)%tick == 0 || s.lastAt.IsZero() || s.suspect(s.now)) {
 			s.send()
 		}
 	}
@@ -123,16 +124,18 @@ func TestPathSilence(t *testing.T) {
 		name string
 		busy bool
 		trip time.Duration
+		size time.Duration // of the crowd
 		most time.Duration
 	}{
-		{"busy", true, 10 * time.Millisecond, 500 * time.Millisecond},
-		{"idle", false, 10 * time.Millisecond, 500 * time.Millisecond},
-		{"far away", true, 300 * time.Millisecond, 1100 * time.Millisecond},
+		{"busy", true, 10 * time.Millisecond, 1, 500 * time.Millisecond},
+		{"idle", false, 10 * time.Millisecond, 1, 500 * time.Millisecond},
+		{"far away", true, 300 * time.Millisecond, 1, 1100 * time.Millisecond},
+		{"one of ten thousand", true, 10 * time.Millisecond, 10, 1500 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for phase := time.Duration(0); phase < 300*time.Millisecond; phase += 10 * time.Millisecond {
 				s := newSimulation()
-				s.busy, s.trip = c.busy, c.trip
+				s.busy, s.trip, s.crowd = c.busy, c.trip, c.size
 				s.run(5*time.Second + phase)
 				s.lost, s.busy, s.log = always, true, nil
 				s.under = make(map[time.Time][]uint64)
@@ -304,6 +307,7 @@ func TestPathProbes(t *testing.T) {
 	}{
 		{"busy", func(*simulation) {}, 600},
 		{"idle", func(s *simulation) { s.busy = false }, 12},
+		{"busy, of ten thousand", func(s *simulation) { s.crowd = 10 }, 60},
 		{"on vxlan, silent for long", func(s *simulation) { s.lost = always }, 12},
 		{"on vxlan, refusing for long", func(s *simulation) { s.refuses = true }, 12},
 	} {

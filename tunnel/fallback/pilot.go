@@ -2,11 +2,13 @@ package fallback
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 
 	"github.com/weftnet/weft/tunnel"
@@ -16,25 +18,37 @@ import (
 
 const (
 	// tick is how often deadlines are looked at, quickTick while a peer's
-	// answer is late, and gap the least time between two looks for answers.
+	// answer is late, and gap the least time between two looks for answers. Of
+	// thousands of peers a look takes 1 ms and more; the gap is then longer.
 	tick      = 50 * time.Millisecond
 	quickTick = 10 * time.Millisecond
 	gap       = 5 * time.Millisecond
+	gapTimes  = 10 // as long as the last look took, but no longer than tick
 
-	// calm is the least time between two changes of routes that may wait. At a
-	// start each peer has one.
-	calm = 100 * time.Millisecond
+	// calm is the least time between two changes of routes that may wait: at a
+	// start each peer has one. It is more where they take long: of thousands of
+	// peers, all routes are compared.
+	calm      = 100 * time.Millisecond
+	calmTimes = 3 // as long as the last change took
 
 	// pause is how late a tick may be before this process itself counts as
 	// having stood still.
 	pause = 5 * tick
 
 	// Probes per second and in a burst, whatever the number of peers. Those
-	// that packets are sent to come first by being due more often.
+	// to peers whose answers are late have a share of their own: they are what
+	// tells a path that is dead, or a way out of this host that is.
 	probeRate  = 1000
 	probeBurst = 200
+	lateRate   = 4000
+	lateBurst  = 400
 	vtepRate   = 100
 	vtepBurst  = 20
+
+	// crowdSize is how many peers may each be probed as often as path says. In
+	// a larger cluster each has its turn more seldom, until its answer is late:
+	// so much the less is every node asked by all the others.
+	crowdSize = 1000
 
 	// tunInterval is how often it is tried whether there can be a TUN.
 	tunInterval = 10 * time.Second
@@ -53,6 +67,7 @@ func (b *Backend) run(ctx context.Context) {
 	pl := &pilot{
 		Backend: b,
 		probes:  rate.NewLimiter(probeRate, probeBurst),
+		late:    rate.NewLimiter(lateRate, lateBurst),
 		vteps:   rate.NewLimiter(vtepRate, vtepBurst),
 		lines:   rate.NewLimiter(lineRate, lineBurst),
 	}
@@ -62,18 +77,18 @@ func (b *Backend) run(ctx context.Context) {
 // pilot watches over the paths of a Backend's peers, in one goroutine.
 type pilot struct {
 	*Backend
-	probes, vteps, lines *rate.Limiter
+	probes, late, vteps, lines *rate.Limiter
 
-	turn    int       // which peer is first to be asked
-	stale   bool      // paths have changed and routes have not
-	applied time.Time // when it last changed routes
-	unsaid  int       // lines left out
+	turn   int       // which peer is first to be asked
+	stale  bool      // paths have changed and routes have not
+	next   time.Time // routes are not changed before, if that may wait
+	unsaid int       // lines left out
 }
 
 func (pl *pilot) fly(ctx context.Context) {
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
-	last := time.Now()
+	last, rest := time.Now(), gap
 	for {
 		select {
 		case <-ctx.Done():
@@ -83,32 +98,38 @@ func (pl *pilot) fly(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(gap - time.Since(last)):
+			case <-time.After(rest - time.Since(last)):
 			}
 		}
 		now := time.Now()
 		stood := now.Sub(last)
-		if stood < pause {
+		if stood < pause && !pl.engine.Starved() {
 			stood = 0
 		}
 		next := pl.look(now, stood)
-		last = now
+		last, rest = now, min(max(gap, gapTimes*time.Since(now)), tick)
 		timer.Reset(next)
 	}
 }
 
 // look sees what has happened since the last look, and tells when to look again
-// if nothing happens. stood is for how long this process stood still meanwhile.
+// if nothing happens. stood is for how long this process, or its part that
+// receives, stood still meanwhile.
 func (pl *pilot) look(now time.Time, stood time.Duration) (next time.Duration) {
 	pl.mu.Lock()
 	var lines news
-	urgent := pl.decide(now, stood, &lines)
+	dead := pl.decide(now, stood, &lines)
 	pl.hear(&lines)
 	suspects := pl.ask(now, &lines)
 	pl.mu.Unlock()
-	if urgent || pl.stale && now.Sub(pl.applied) >= calm {
+	if len(dead) > 0 && pl.withdraw(dead) != nil {
+		pl.stale = true // if it fails again, that is logged
+	}
+	if pl.stale && !now.Before(pl.next) {
+		began := time.Now()
 		pl.applyLogged()
-		pl.stale, pl.applied = false, time.Now()
+		took := time.Since(began)
+		pl.stale, pl.next = false, began.Add(took+max(calm, calmTimes*took))
 	}
 	pl.say(lines)
 	if suspects {
@@ -117,15 +138,15 @@ func (pl *pilot) look(now time.Time, stood time.Duration) (next time.Duration) {
 	return tick
 }
 
-// decide has each path think, and tells whether one was given up: its routes
-// must not wait, while those of one that is good again may.
-func (pl *pilot) decide(now time.Time, stood time.Duration, lines *news) (urgent bool) {
+// decide has each path think, and returns the routes of those that were given
+// up: they must go at once, while those of a path that is good again may wait.
+func (pl *pilot) decide(now time.Time, stood time.Duration, lines *news) (dead []netstate.Route) {
 	for _, p := range pl.peers {
 		if p.path == nil {
 			continue
 		}
 		moved := false
-		p.path.traffic(p.udp.State.Tx.Packets.Load(), now)
+		p.path.traffic(p.udp.State.Tx.Packets.Load()+p.udp.State.Filtered.Load(), now)
 		p.udp.State.Echoes.Take(func(seq uint64) {
 			moved = p.path.answered(seq, now) || moved
 		})
@@ -134,20 +155,19 @@ func (pl *pilot) decide(now time.Time, stood time.Duration, lines *news) (urgent
 		}
 		moved = p.path.refusals(p.udp.State.Refused.Load(), now) || moved
 		moved = p.path.check(now) || moved
-		if !moved {
-			continue
-		}
-		pl.stale = true
 		switch {
-		case p.path.why == "":
-		case p.path.way == byUDP:
-			lines.add(slog.LevelInfo, "peer is reached by udp again", p, p.path.why)
-		default:
-			urgent = true
+		case !moved:
+		case p.path.way == byVXLAN:
+			dead = append(dead, pl.routesByUDP(p)...)
 			lines.add(slog.LevelWarn, "peer is reached by vxlan for a while", p, p.path.why)
+		default:
+			pl.stale = true
+			if p.path.why != "" {
+				lines.add(slog.LevelInfo, "peer is reached by udp again", p, p.path.why)
+			}
 		}
 	}
-	return urgent
+	return dead
 }
 
 // hear takes the answers of VTEPs.
@@ -174,36 +194,56 @@ func (pl *pilot) hear(lines *news) {
 // whether some answer is late. Who did not get its turn is first at the next.
 func (pl *pilot) ask(now time.Time, lines *news) (suspects bool) {
 	n := len(pl.peers)
+	crowd := time.Duration((n + crowdSize - 1) / crowdSize)
+	next := -1
 	for i := range n {
 		at := (pl.turn + i) % n
 		p := pl.peers[at]
 		if p.path == nil {
 			continue
 		}
-		suspects = suspects || p.path.suspect(now)
-		if p.path.due(now) {
-			if !pl.probes.AllowN(now, 1) {
-				pl.turn = at
-				return suspects
-			}
-			// What this host does not send says nothing about the peer.
-			if seq, err := pl.engine.Probe(p.udp); err == nil {
-				p.path.sent(seq, now)
-			} else {
-				p.path.notSent(seq)
+		share := pl.probes
+		if p.path.suspect(now) {
+			suspects, share = true, pl.late
+		}
+		served := true
+		if p.path.due(now, crowd) {
+			if served = share.AllowN(now, 1); served {
+				pl.askPeer(p, now)
 			}
 		}
-		if p.path.vxlan.due(p.path.way == byVXLAN, now) {
-			pl.askVTEP(p, now, lines)
+		if pl.arp != nil && p.path.vxlan.due(p.path.way == byVXLAN, now) {
+			if pl.vteps.AllowN(now, 1) {
+				pl.askVTEP(p, now, lines)
+			} else {
+				served = false
+			}
+		}
+		if !served && next < 0 {
+			next = at
 		}
 	}
+	if next >= 0 {
+		pl.turn = next
+	}
 	return suspects
+}
+
+// askPeer sends a probe by udp. What this host does not send says nothing about
+// the peer; but what its own firewall refuses, the path does not carry.
+func (pl *pilot) askPeer(p *peer, now time.Time) {
+	seq, err := pl.engine.Probe(p.udp)
+	if err == nil || errors.Is(err, unix.EPERM) {
+		p.path.sent(seq, now)
+		return
+	}
+	p.path.notSent(seq)
 }
 
 func (pl *pilot) askVTEP(p *peer, now time.Time, lines *news) {
 	_, mac, _ := pl.vtep.ARP()
 	peerMAC, ip, ok := p.remote.ARP()
-	if pl.arp == nil || !ok || pl.own.Subnet.IsZero() || !pl.vteps.AllowN(now, 1) {
+	if !ok || pl.own.Subnet.IsZero() {
 		return
 	}
 	if err := pl.arp.ask(mac, pl.own.Subnet.IPv4.Addr(), peerMAC, ip); err != nil {

@@ -92,19 +92,25 @@ func (b *Backend) state() netstate.State {
 	}
 	// After all others.
 	for _, p := range b.peers {
-		if p.path == nil || p.path.way != byUDP {
-			continue
-		}
-		var byVXLAN netstate.State
-		p.remote.Add(&byVXLAN, own, metricVXLAN)
-		for _, r := range byVXLAN.Routes {
-			if r.Dst.Addr().Is6() && !p.udp.Subnet.IPv6.IsValid() {
-				continue
-			}
-			s.Routes = append(s.Routes, netstate.Route{Dst: r.Dst, Link: b.engine.Device(), Src: r.Src, Metric: metricUDP})
+		if p.path != nil && p.path.way == byUDP {
+			s.Routes = append(s.Routes, b.routesByUDP(p)...)
 		}
 	}
 	return s
+}
+
+// routesByUDP are those of a peer with two ways that lead into the TUN: one for
+// each that leads to its VTEP.
+func (b *Backend) routesByUDP(p *peer) (routes []netstate.Route) {
+	var byVXLAN netstate.State
+	p.remote.Add(&byVXLAN, b.own.Subnet, metricVXLAN)
+	for _, r := range byVXLAN.Routes {
+		if r.Dst.Addr().Is6() && !p.udp.Subnet.IPv6.IsValid() {
+			continue
+		}
+		routes = append(routes, netstate.Route{Dst: r.Dst, Link: b.engine.Device(), Src: r.Src, Metric: metricUDP})
+	}
+	return routes
 }
 
 // stateWithout is what the kernel is to hold while there is no TUN.
