@@ -85,6 +85,15 @@ func TestSystemd(t *testing.T) {
 	t.Run("reboot", func(t *testing.T) {
 		a.disturb(stream, a.reboot)
 	})
+	t.Run("reboot without etcd", func(t *testing.T) {
+		a.run("systemctl", "stop", "weftd") // the kernel's VXLAN goes on
+		b.disturb(stream, b.reboot)
+		if told := b.run("weftd", "status"); !strings.Contains(told, "etcd has not answered since weftd started") {
+			t.Errorf("status does not say what it goes on with:\n%s", told)
+		}
+		a.run("systemctl", "start", "weftd")
+		a.waitReady()
+	})
 	if _, err := stream.Finish(t.Context()); err != nil {
 		t.Errorf("the stream that lived through all this: %v", err)
 	}
