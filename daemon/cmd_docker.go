@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/weftnet/weft/daemon/docker"
@@ -59,6 +61,9 @@ func cmdDockerOpts(ctx context.Context, args []string, stdout, stderr io.Writer)
 	if json != "" && (set.Given("d") || set.Given("i") || set.Given("c") || set.Given("k") || set.Given("m")) {
 		return fail(stderr, exitUsage, errors.New("--daemon-json goes without -d, -i, -c, -k and -m, which are about a file of variables"))
 	}
+	if !variableName.MatchString(format.Key) {
+		return fail(stderr, exitUsage, fmt.Errorf("-k %q: a variable's name has letters, digits and _, and begins with none of the digits", format.Key))
+	}
 	env, err := readSubnetFile(subnetFile)
 	if err != nil {
 		return fail(stderr, exitFailed, err)
@@ -88,12 +93,14 @@ func cmdDockerOpts(ctx context.Context, args []string, stdout, stderr io.Writer)
 	case len(lines) > 0:
 		lines = append(lines, "it takes effect when Docker is started anew (systemctl restart docker)")
 	default:
-		lines = append(lines, fmt.Sprintf("nothing to do: docker0 has %s", env.Subnet))
+		lines = append(lines, fmt.Sprintf("nothing to change: docker0 has %s", env.Subnet))
 	}
 	fmt.Fprintln(stdout, strings.Join(lines, "\n"))
 	warnMasquerade(stderr, env)
 	return exitOK
 }
+
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func addDockerSocket(set *options.Set, p *string) {
 	set.String(p, "docker-socket", "FILE", docker.DefaultSocket, "socket of the Docker engine on this host")
@@ -132,15 +139,12 @@ func writeDaemonJSON(path string, env envfile.File) (lines []string, err error) 
 	// A link is the administrator's way to keep the file elsewhere.
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
+	} else if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return nil, fmt.Errorf("%s is a link to a file that is not there: make that file, with {} in it, or remove the link", path)
 	}
-	mode := fs.FileMode(0o644)
 	existing, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		existing = nil
-	} else if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read Docker's configuration: %w", err)
-	} else if info, err := os.Stat(path); err == nil {
-		mode = info.Mode().Perm()
 	}
 	merged, changes, err := docker.MergeJSON(existing, env)
 	if err != nil {
@@ -149,7 +153,7 @@ func writeDaemonJSON(path string, env envfile.File) (lines []string, err error) 
 	if len(changes) == 0 {
 		return nil, nil
 	}
-	if err := atomicfile.Write(path, merged, mode, 0o755); err != nil {
+	if err := replaceFile(path, merged); err != nil {
 		return nil, fmt.Errorf("write Docker's configuration: %w", err)
 	}
 	lines = []string{"changed " + path + ":"}
@@ -157,6 +161,22 @@ func writeDaemonJSON(path string, env envfile.File) (lines []string, err error) 
 		lines = append(lines, "  "+c)
 	}
 	return lines, nil
+}
+
+// replaceFile writes a file that keeps its mode and owner, if there was one.
+func replaceFile(path string, data []byte) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return atomicfile.Write(path, data, 0o644, 0o755)
+	}
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(path, data, info.Mode().Perm(), 0o755); err != nil {
+		return err
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	return os.Chown(path, int(owner.Uid), int(owner.Gid))
 }
 
 func writeDockerEnv(path string, text []byte) (lines []string, err error) {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -39,13 +40,21 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// The file is changed where it lies, and keeps its mode and its other keys.
+// The file is changed where it lies, and keeps its mode, its owner and its other
+// keys.
 func TestDockerOptsDaemonJSON(t *testing.T) {
 	dir, flags := dockerFiles(t, dockerSubnetFile)
 	file, link := filepath.Join(dir, "kept-elsewhere.json"), filepath.Join(dir, "daemon.json")
 	write(t, file, `{"debug": true, "mtu": 1500}`, 0o600)
 	if err := os.Symlink(file, link); err != nil {
 		t.Fatal(err)
+	}
+	owner := os.Geteuid()
+	if owner == 0 { // only root can give files away
+		owner = 65534
+		if err := os.Chown(file, owner, owner); err != nil {
+			t.Fatal(err)
+		}
 	}
 	const want = `{
   "debug": true,
@@ -70,6 +79,9 @@ func TestDockerOptsDaemonJSON(t *testing.T) {
 	info, err := os.Lstat(file)
 	if err != nil || info.Mode() != 0o600 {
 		t.Errorf("mode %v, %v; want 0600", info.Mode(), err)
+	}
+	if uid := info.Sys().(*syscall.Stat_t).Uid; int(uid) != owner {
+		t.Errorf("owner %d, want %d", uid, owner)
 	}
 	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
 		t.Errorf("the link is gone: %v, %v", info.Mode(), err)
@@ -109,6 +121,10 @@ func TestDockerCommandsRefuse(t *testing.T) {
 	conflict := filepath.Join(dir, "conflict.json")
 	write(t, conflict, `{"bip": "172.26.0.1/16"}`, 0o644)
 	missing := "--subnet-file=" + filepath.Join(dir, "none.env")
+	dangling := filepath.Join(dir, "dangling.json")
+	if err := os.Symlink("nowhere.json", dangling); err != nil {
+		t.Fatal(err)
+	}
 	malformed := filepath.Join(dir, "malformed.env")
 	write(t, malformed, "FLANNEL_SUBNET", 0o644)
 	for _, c := range []struct {
@@ -119,6 +135,8 @@ func TestDockerCommandsRefuse(t *testing.T) {
 		{[]string{"docker-opts", missing}, 1, "none.env is not there: weftd writes it"},
 		{[]string{"docker-opts", "-f", malformed, socket}, 1, "malformed.env: line 1"},
 		{[]string{"docker-opts", "--daemon-json=x", "-i", subnet, socket}, 2, "--daemon-json goes without -d"},
+		{[]string{"docker-opts", "--daemon-json=" + dangling, subnet, socket}, 1, "dangling.json is a link to a file that is not there"},
+		{[]string{"docker-opts", "-k", "A B", subnet, socket}, 2, `-k "A B"`},
 		{[]string{"docker-opts", "x"}, 2, `unexpected argument "x"`},
 		{[]string{"docker-opts", "--daemon-json=" + conflict, subnet, socket}, 1, conflict + " is left as it is: \"bip\" is \"172.26.0.1/16\""},
 		{[]string{"docker-opts", "--daemon-json=" + dir, subnet, socket}, 1, "read Docker's configuration"},

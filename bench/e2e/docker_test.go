@@ -81,7 +81,7 @@ func TestDocker(t *testing.T) {
 				t.Errorf("weftd %v: %s %v, want an error that says %q", refused.args, out, err, refused.says)
 			}
 		}
-		if out := c.weftdDocker(a, "docker-opts", "--daemon-json="+a.config); !strings.Contains(out, "nothing to do") {
+		if out := c.weftdDocker(a, "docker-opts", "--daemon-json="+a.config); !strings.Contains(out, "nothing to change") {
 			t.Errorf("docker-opts, again: %s", out)
 		}
 		if out := c.weftdDocker(b, "docker-network", "create"); !strings.Contains(out, "is there already") {
