@@ -176,7 +176,6 @@ func TestHeartbeat(t *testing.T) {
 // nullTUN and nullSocket cost nothing themselves, so that what allocates is
 // the engine.
 type nullTUN struct {
-	memWaiter
 	packets [][]byte
 	next    int
 	writes  int
