@@ -42,16 +42,9 @@ func (s *arpSocket) ask(own netstate.MAC, from netip.Addr, mac netstate.MAC, to 
 
 // bind follows the device, which is another one after it was made anew.
 func (s *arpSocket) bind() error {
-	ifr, err := unix.NewIfreq(s.device)
-	if err != nil {
+	index, err := netstate.IndexBySocket(s.fd, s.device)
+	if err != nil || index == s.index {
 		return err
-	}
-	if err := unix.IoctlIfreq(s.fd, unix.SIOCGIFINDEX, ifr); err != nil {
-		return fmt.Errorf("find %s: %w", s.device, err)
-	}
-	index := int(ifr.Uint32())
-	if index == s.index {
-		return nil
 	}
 	if err := unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ARP), Ifindex: index}); err != nil {
 		return fmt.Errorf("bind to %s: %w", s.device, err)

@@ -2,6 +2,7 @@ package fallback
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/weftnet/weft/tunnel"
 	"github.com/weftnet/weft/tunnel/kernel/kerneltest"
 	"github.com/weftnet/weft/tunnel/udp"
+	"github.com/weftnet/weft/tunnel/vxlan"
 )
 
 const withFallback = `{"Type":"udp","Fallback":"vxlan"}`
@@ -92,6 +94,33 @@ func TestExchange(t *testing.T) {
 				t.Errorf("the log of a healthy node:\n%s", log)
 			}
 		})
+	}
+}
+
+// The VTEP's checksum offload is tested though the peer's answers come by udp.
+// In IPv6 there are none then: the kernel takes an address that is that of a
+// route without a next hop for anycast (ipv6_anycast_destination).
+func TestChecksumTested(t *testing.T) {
+	l := newLab(t, 2, false)
+	a, b := l.Nodes[0], l.Nodes[1]
+	awaitPath(t, a, b, "udp")
+	awaitPath(t, b, a, "udp")
+	cfg := vxlan.Config{Underlay: a.Underlay, Network: l.Network, NodeID: a.Lease.Attrs.NodeID, Log: a.Slog()}
+	v, err := vxlan.NewVTEP(cfg)
+	kerneltest.Check(t, err)
+	var test *vxlan.ChecksumTest
+	kerneltest.Check(t, a.Do(func() error {
+		test = vxlan.NewChecksumTest(v, a.Slog(), func() {})
+		return nil
+	}))
+	defer test.Close()
+	remotes, _ := v.Remotes(a.Lease, "udp", a.Peers())
+	test.SetRemotes(remotes)
+	kerneltest.Eventually(t, "a verdict", func() bool {
+		return !slices.ContainsFunc(v.Checksums(), func(c tunnel.Capability) bool { return !strings.Contains(c.Why, "tested with") })
+	})
+	if pathTo(b, a) != "udp" {
+		t.Errorf("the answers came by %s", pathTo(b, a))
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/tunnel/netstate"
 )
 
 // probeSockets send the datagrams of a ChecksumTest, one at a time. A socket
@@ -55,14 +57,18 @@ func (s *probeSockets) close() {
 }
 
 // probe is a probe, see there. The datagram leaves by the device whatever the
-// routes are.
+// better routes are. Its refusal may come by another one, for a fallback's peer
+// chooses its way for itself: hence no SO_BINDTODEVICE.
 func (s *probeSockets) probe(device string, to netip.Addr, offloaded bool) (refused bool) {
 	port := probePort + rand.IntN(probePorts)
 	fd, dst := s.fd6, unix.Sockaddr(&unix.SockaddrInet6{Port: port, Addr: to.As16()})
+	level, option := unix.IPPROTO_IPV6, unix.IPV6_UNICAST_IF
 	if to.Is4() {
 		fd, dst = s.fd4, &unix.SockaddrInet4{Port: port, Addr: to.As4()}
+		level, option = unix.IPPROTO_IP, unix.IP_UNICAST_IF
 	}
-	if fd < 0 || unix.BindToDevice(fd, device) != nil {
+	index, err := netstate.IndexBySocket(fd, device)
+	if err != nil || unix.SetsockoptInt(fd, level, option, networkOrder(index)) != nil {
 		return false
 	}
 	payload := make([]byte, probeSize)
@@ -73,6 +79,11 @@ func (s *probeSockets) probe(device string, to netip.Addr, offloaded bool) (refu
 		return false
 	}
 	return waitRefused(fd, netip.AddrPortFrom(to, uint16(port)))
+}
+
+// networkOrder is htonl.
+func networkOrder(v int) int {
+	return int(binary.NativeEndian.Uint32(binary.BigEndian.AppendUint32(nil, uint32(v))))
 }
 
 // sendProbe sends a datagram. The kernel leaves the checksum of one written at
