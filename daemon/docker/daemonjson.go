@@ -38,10 +38,11 @@ func MergeJSON(existing []byte, f envfile.File) (merged []byte, changes []string
 	}
 	doc.set("mtu", strconv.Itoa(o.MTU), &changes)
 	doc.set("ip-masq", strconv.FormatBool(o.IPMasq), &changes)
-	if doc.text("firewall-backend") == "nftables" {
+	if doc.text("firewall-backend") == "nftables" && !doc.has("allow-direct-routing") {
 		// Docker 29 writes its raw chain anew for each container, and until
 		// weft's accept is back in it, it would drop what other nodes send. It
-		// still drops what is sent to ports that are not published.
+		// still drops what is sent to ports that are not published. Who wrote
+		// false wants it so.
 		doc.set("allow-direct-routing", "true", &changes)
 	}
 	return doc.format(), changes, nil

@@ -70,6 +70,14 @@ func TestMergeJSON(t *testing.T) {
   "allow-direct-routing": true
 }
 `, append(freshChanges[:3:3], `"allow-direct-routing": true`)},
+		{"Docker's own nftables, and no direct routing", `{"firewall-backend": "nftables", "allow-direct-routing": false}`, ipv4, `{
+  "firewall-backend": "nftables",
+  "allow-direct-routing": false,
+  "bip": "10.5.34.1/24",
+  "mtu": 1472,
+  "ip-masq": false
+}
+`, freshChanges},
 		{"ranges within the lease", `{"fixed-cidr": "10.5.34.128/25", "bridge": "docker0"}`, ipv4, `{
   "fixed-cidr": "10.5.34.128/25",
   "bridge": "docker0",
@@ -141,7 +149,7 @@ func FuzzMergeJSON(f *testing.F) {
 		}
 		for key, value := range before {
 			switch key {
-			case "bip", "mtu", "ip-masq", "ipv6", "fixed-cidr-v6", "allow-direct-routing":
+			case "bip", "mtu", "ip-masq", "ipv6", "fixed-cidr-v6":
 				continue
 			}
 			var want, got bytes.Buffer

@@ -82,6 +82,10 @@ func TestForwardBesideDocker(t *testing.T) {
 		if last := forward[len(forward)-1]; !strings.HasSuffix(last, "-j WEFT-FORWARD") {
 			t.Errorf("last rule of FORWARD is %q, want the jump to WEFT-FORWARD", last)
 		}
+
+		// As docs/docker.md says to drop some of what goes between nodes.
+		n.sh(t, "nft 'add table inet mine; add chain inet mine fence { type filter hook forward priority 0; }; add rule inet mine fence ip saddr 10.5.2.0/24 ip daddr 10.5.34.2 drop'")
+		wantDropped(t, "remote to container, fenced off", n.remote, n.container, v4.container)
 	})
 }
 
