@@ -48,13 +48,13 @@ func (m *Memory) Usable(source string, now time.Time) error {
 
 // memoryJSON is Memory as it stands in the file.
 type memoryJSON struct {
-	Source   string          `json:"source"`
-	Saved    time.Time       `json:"saved"`
-	Config   json.RawMessage `json:"config"`
-	Revision int64           `json:"revision"`
-	Own      leaseJSON       `json:"own"`
-	Expires  time.Time       `json:"expires,omitzero"`
-	Peers    []leaseJSON     `json:"peers"`
+	Source   string      `json:"source"`
+	Saved    time.Time   `json:"saved"`
+	Config   string      `json:"config"` // to the byte: it is compared with etcd's
+	Revision int64       `json:"revision"`
+	Own      leaseJSON   `json:"own"`
+	Expires  time.Time   `json:"expires,omitzero"`
+	Peers    []leaseJSON `json:"peers"`
 }
 
 type leaseJSON struct {
@@ -97,7 +97,7 @@ func parseMemory(data []byte) (*Memory, error) {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return nil, err
 	}
-	m := &Memory{Source: j.Source, Saved: j.Saved, Config: j.Config, Revision: j.Revision, Expires: j.Expires}
+	m := &Memory{Source: j.Source, Saved: j.Saved, Config: []byte(j.Config), Revision: j.Revision, Expires: j.Expires}
 	var err error
 	if m.Own, err = j.Own.lease(); err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func parseMemory(data []byte) (*Memory, error) {
 // Save writes m into dir in place of what was known before.
 func (m *Memory) Save(dir string) error {
 	j := memoryJSON{
-		Source: m.Source, Saved: m.Saved, Config: m.Config, Revision: m.Revision,
+		Source: m.Source, Saved: m.Saved, Config: string(m.Config), Revision: m.Revision,
 		Own: m.Own.json(), Expires: m.Expires, Peers: make([]leaseJSON, 0, len(m.Peers)),
 	}
 	for _, p := range m.Peers {

@@ -17,7 +17,7 @@ func someMemory(t *testing.T) *Memory {
 	peer := attrs
 	peer.NodeID, peer.PublicIP, peer.PublicIPv6 = "", netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::2")
 	return &Memory{
-		Source: "http://192.0.2.9:2379/net", Saved: known, Config: []byte(`{"Network":"10.5.0.0/16"}`), Revision: 42,
+		Source: "http://192.0.2.9:2379/net", Saved: known, Config: []byte("{\n  \"Network\": \"10.5.0.0/16\" }\n"), Revision: 42,
 		Own:     Lease{Subnet: mustKey(t, "10.5.34.0-24&fd00:5:22::-64"), Attrs: attrs, Revision: 17},
 		Expires: known.Add(time.Hour),
 		Peers:   []Lease{{Subnet: mustKey(t, "10.5.35.0-24"), Attrs: peer, Reservation: true, Revision: 18}},
@@ -95,7 +95,7 @@ func TestMemoryUsable(t *testing.T) {
 }
 
 func FuzzParseMemory(f *testing.F) {
-	f.Add([]byte(`{"source":"x","saved":"2026-11-21T12:00:00Z","config":{},"revision":1,"own":{"subnet":"10.5.34.0-24","attrs":{"PublicIP":"192.0.2.1"},"revision":1},"peers":[{"subnet":"10.5.35.0-24"}]}`))
+	f.Add([]byte(`{"source":"x","saved":"2026-11-21T12:00:00Z","config":"{ }","revision":1,"own":{"subnet":"10.5.34.0-24","attrs":{"PublicIP":"192.0.2.1"},"revision":1},"peers":[{"subnet":"10.5.35.0-24"}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := parseMemory(data)
 		if err != nil {
