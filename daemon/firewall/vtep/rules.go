@@ -41,8 +41,10 @@ func build(conn *nftables.Conn, c Config) {
 	conn.DelTable(table)
 	conn.AddTable(table)
 
-	// On input, behind the assembly of fragments. VXLAN of other people that
-	// is only forwarded does not come by.
+	// On input, where VXLAN of other people that is only forwarded does not come
+	// by. Fragments of IPv4 are assembled before it. Those of IPv6 may be after
+	// it, but the first has the UDP header, or else Linux 5.11 and later take none
+	// (ipv6frag_thdr_truncated in net/ipv6/reassembly.c).
 	port := conn.AddChain(&nftables.Chain{
 		Table: table, Name: chainPort, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,

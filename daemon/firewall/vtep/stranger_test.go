@@ -33,33 +33,40 @@ func TestStranger(t *testing.T) {
 	a.SetPeers([]subnet.Lease{b.Lease, third})
 	kerneltest.Exchange(t, a, b)
 
+	// fragmented is a size of inner packets whose datagrams take two fragments.
+	const small, fragmented = 0, 1440
 	for _, c := range []struct {
 		name    string
 		from    *kerneltest.Node // who sends the datagram
 		inner   string           // source of the packet in it
+		size    int              // of its payload, in bytes
 		guarded bool             // does it arrive when the guard stands?
 	}{
-		{"stranger, as a peer's container", stranger, "10.5.2.2", false},
-		{"stranger, as itself", stranger, "192.0.2.3", false},
-		{"peer, as its container", b, "10.5.2.2", true},
-		{"peer, as a container of a third node", b, "10.5.9.2", true}, // cannot be told
-		{"peer, as a host outside", b, "203.0.113.1", false},
-		{"peer, as the node's own container", b, "10.5.1.7", false},
-		{"stranger, as a peer's container, IPv6", stranger, "fd00:5:2::2", false},
-		{"peer, as its container, IPv6", b, "fd00:5:2::2", true},
-		{"peer, as a host outside, IPv6", b, "2001:db8:99::1", false},
-		{"peer, as the node's own container, IPv6", b, "fd00:5:1::7", false},
+		{"stranger, as a peer's container", stranger, "10.5.2.2", small, false},
+		{"stranger, as itself", stranger, "192.0.2.3", small, false},
+		{"peer, as its container", b, "10.5.2.2", small, true},
+		{"peer, as a container of a third node", b, "10.5.9.2", small, true}, // cannot be told
+		{"peer, as a host outside", b, "203.0.113.1", small, false},
+		{"peer, as the node's own container", b, "10.5.1.7", small, false},
+		{"stranger, as a peer's container, IPv6", stranger, "fd00:5:2::2", small, false},
+		{"peer, as its container, IPv6", b, "fd00:5:2::2", small, true},
+		{"peer, as a host outside, IPv6", b, "2001:db8:99::1", small, false},
+		{"peer, as the node's own container, IPv6", b, "fd00:5:1::7", small, false},
+		{"stranger, in fragments", stranger, "10.5.2.2", fragmented, false},
+		{"peer, in fragments", b, "10.5.2.2", fragmented, true},
+		{"stranger, in fragments, IPv6", stranger, "fd00:5:2::2", fragmented, false},
+		{"peer, in fragments, IPv6", b, "fd00:5:2::2", fragmented, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inner := addr(c.inner)
 			own := inner.Is4() && a.Lease.Subnet.IPv4.Contains(inner) || a.Lease.Subnet.IPv6.Contains(inner)
 			check(t, a.Do(Remove))
-			if !own && !arrives(t, a, c.from, inner) { // the kernel itself refuses a source of its own subnet
+			if !own && !arrives(t, a, c.from, inner, c.size) { // the kernel itself refuses a source of its own subnet
 				t.Fatal("it does not arrive without a guard either: this test shows nothing")
 			}
 			var g Guard
 			check(t, a.Do(func() error { _, err := g.Apply(guardOf(a)); return err }))
-			if got := arrives(t, a, c.from, inner); got != c.guarded {
+			if got := arrives(t, a, c.from, inner, c.size); got != c.guarded {
 				t.Errorf("arrives: %v", got)
 			}
 		})
@@ -79,9 +86,9 @@ func guardOf(n *kerneltest.Node) Config {
 	}
 }
 
-// arrives sends an ICMP echo request with the given source in a VXLAN datagram
-// and tells whether the container of node gets it.
-func arrives(t *testing.T, node, from *kerneltest.Node, inner netip.Addr) bool {
+// arrives sends an ICMP echo request with the given source and size of payload
+// in a VXLAN datagram and tells whether the container of node gets it.
+func arrives(t *testing.T, node, from *kerneltest.Node, inner netip.Addr, size int) bool {
 	t.Helper()
 	network, outer, to, data := "ip4:icmp", node.IPv4, node.Container.IPv4, node.Lease.Attrs.BackendData
 	if inner.Is6() {
@@ -96,7 +103,7 @@ func arrives(t *testing.T, node, from *kerneltest.Node, inner netip.Addr) bool {
 	mac, err := netstate.ParseMAC(lease.VtepMAC)
 	check(t, err)
 	const id = 0x5757
-	datagram := encapsulate(t, mac, inner, to, id)
+	datagram := encapsulate(t, mac, inner, to, &icmp.Echo{ID: id, Seq: 1, Data: make([]byte, size)})
 	check(t, from.Do(func() error {
 		u, err := net.Dial("udp", netip.AddrPortFrom(outer, 8472).String())
 		if err != nil {
@@ -108,7 +115,7 @@ func arrives(t *testing.T, node, from *kerneltest.Node, inner netip.Addr) bool {
 	}))
 	// A datagram takes well below a millisecond; what is dropped never comes.
 	check(t, c.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
-	buf := make([]byte, 1500)
+	buf := make([]byte, 2000)
 	for {
 		n, source, err := c.ReadFrom(buf)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -127,9 +134,8 @@ func arrives(t *testing.T, node, from *kerneltest.Node, inner netip.Addr) bool {
 }
 
 // encapsulate makes the payload of a VXLAN datagram for VNI 1.
-func encapsulate(t *testing.T, mac netstate.MAC, from, to netip.Addr, id int) []byte {
+func encapsulate(t *testing.T, mac netstate.MAC, from, to netip.Addr, echo *icmp.Echo) []byte {
 	t.Helper()
-	echo := &icmp.Echo{ID: id, Seq: 1}
 	vxlan := []byte{0x08, 0, 0, 0, 0, 0, 1, 0} // RFC 7348 section 5
 	ethernet := append(append(mac[:], 0x02, 0, 0, 0, 0, 0x66), 0x08, 0x00)
 	if from.Is4() {
@@ -145,7 +151,7 @@ func encapsulate(t *testing.T, mac netstate.MAC, from, to netip.Addr, id int) []
 	ethernet[12], ethernet[13] = 0x86, 0xdd
 	message, err := (&icmp.Message{Type: ipv6.ICMPTypeEchoRequest, Body: echo}).Marshal(icmp.IPv6PseudoHeader(from.AsSlice(), to.AsSlice()))
 	check(t, err)
-	b := []byte{0x60, 0, 0, 0, 0, byte(len(message)), 58, 64}
+	b := []byte{0x60, 0, 0, 0, byte(len(message) >> 8), byte(len(message)), 58, 64}
 	b = append(append(b, from.AsSlice()...), to.AsSlice()...)
 	return append(append(append(vxlan, ethernet...), b...), message...)
 }
