@@ -38,8 +38,12 @@ func (n *node) recall() (*subnet.Memory, *subnet.Config) {
 	if err == nil {
 		cfg, err = usableConfig(m.Config)
 	}
-	if err == nil && !cfg.Fits(m.Own.Subnet) {
+	switch {
+	case err != nil:
+	case !cfg.Fits(m.Own.Subnet):
 		err = fmt.Errorf("subnet %s is not one of its network", m.Own.Subnet)
+	case m.Own.Attrs.NodeID != n.self.Node.ID: // node.json was deleted
+		err = fmt.Errorf("the lease is that of node %s", m.Own.Attrs.NodeID)
 	}
 	if err != nil {
 		n.log.Info("what the last run knew of the cluster is of no use", "why", err)

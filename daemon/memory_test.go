@@ -49,7 +49,7 @@ func TestRecallRefuses(t *testing.T) {
 		}
 		return &subnet.Memory{
 			Source: "http://192.0.2.9:2379/net", Saved: time.Now().Add(-time.Minute), Expires: time.Now().Add(time.Hour),
-			Config: []byte(`{"Network":"10.5.0.0/16"}`), Own: subnet.Lease{Subnet: s},
+			Config: []byte(`{"Network":"10.5.0.0/16"}`), Own: subnet.Lease{Subnet: s, Attrs: subnet.Attrs{NodeID: "alice"}},
 		}
 	}
 	for name, tt := range map[string]struct {
@@ -60,6 +60,7 @@ func TestRecallRefuses(t *testing.T) {
 		"expired":              {func(m *subnet.Memory) { m.Expires = time.Now() }, "expired"},
 		"another etcd":         {func(m *subnet.Memory) { m.Source = "http://192.0.2.8:2379/net" }, "another etcd"},
 		"no such backend":      {func(m *subnet.Memory) { m.Config = []byte(`{"Network":"10.5.0.0/16","Backend":{"Type":"wireguard"}}`) }, "wireguard"},
+		"another identity":     {func(m *subnet.Memory) { m.Own.Attrs.NodeID = "bob" }, "node bob"},
 		"no config":            {func(m *subnet.Memory) { m.Config = []byte(`{}`) }, "Network"},
 		"outside this network": {func(m *subnet.Memory) { m.Config = []byte(`{"Network":"10.6.0.0/16"}`) }, "10.5.34.0/24"},
 	} {
@@ -67,7 +68,7 @@ func TestRecallRefuses(t *testing.T) {
 			var log bytes.Buffer
 			o := &options.Options{StateDir: t.TempDir()}
 			o.Etcd.Endpoints, o.Etcd.Prefix = []string{"http://192.0.2.9:2379"}, "/net"
-			n := &node{o: o, log: slog.New(slog.NewTextHandler(&log, nil))}
+			n := &node{o: o, self: identity{Node: subnet.Node{ID: "alice"}}, log: slog.New(slog.NewTextHandler(&log, nil))}
 			if m, _ := n.recall(); m != nil || log.Len() > 0 {
 				t.Errorf("without a file: %v, %s", m, &log)
 			}
