@@ -61,19 +61,14 @@ func cmdDockerNetworkCreate(ctx context.Context, args []string, stdout, stderr i
 	if err != nil {
 		return fail(stderr, exitFailed, err)
 	}
-	engine, err := docker.Open(socket)
-	if err != nil {
-		return fail(stderr, exitFailed, err)
-	}
-	defer engine.Close()
-	ctx, cancel := context.WithTimeout(ctx, networkTime)
-	defer cancel()
-	if err := engine.Create(ctx, docker.NetworkFor(networkName(set), env), force, sayTo(stdout)); err != nil {
-		return fail(stderr, exitFailed, err)
-	}
-	warnMasquerade(stderr, env)
-	warnUnanswered(ctx, engine, control, stderr)
-	return exitOK
+	return withEngine(ctx, socket, stderr, func(ctx context.Context, engine *docker.Engine) error {
+		if err := engine.Create(ctx, docker.NetworkFor(networkName(set), env), force, sayTo(stdout)); err != nil {
+			return err
+		}
+		warnMasquerade(stderr, env)
+		warnUnanswered(ctx, engine, control, stderr)
+		return nil
+	})
 }
 
 func cmdDockerNetworkRemove(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -85,6 +80,12 @@ func cmdDockerNetworkRemove(ctx context.Context, args []string, stdout, stderr i
 	if status, ok := parse(set, dockerNetworkRemoveUsage, args, 0, 1, stdout, stderr); !ok {
 		return status
 	}
+	return withEngine(ctx, socket, stderr, func(ctx context.Context, engine *docker.Engine) error {
+		return engine.Remove(ctx, networkName(set), force, sayTo(stdout))
+	})
+}
+
+func withEngine(ctx context.Context, socket string, stderr io.Writer, do func(context.Context, *docker.Engine) error) int {
 	engine, err := docker.Open(socket)
 	if err != nil {
 		return fail(stderr, exitFailed, err)
@@ -92,7 +93,7 @@ func cmdDockerNetworkRemove(ctx context.Context, args []string, stdout, stderr i
 	defer engine.Close()
 	ctx, cancel := context.WithTimeout(ctx, networkTime)
 	defer cancel()
-	if err := engine.Remove(ctx, networkName(set), force, sayTo(stdout)); err != nil {
+	if err := do(ctx, engine); err != nil {
 		return fail(stderr, exitFailed, err)
 	}
 	return exitOK
