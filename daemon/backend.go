@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/weftnet/weft/daemon/options"
@@ -55,7 +56,14 @@ func (n *node) newBackend() (tunnel.Backend, error) {
 			Log:       n.log,
 		})
 	}
-	if n.o.UDPEngine == options.UDPEngineClassic { // which has no fallback
+	wanted, err := fallback.Wanted(n.cfg.Backend)
+	if err != nil {
+		return nil, err
+	}
+	if n.o.UDPEngine == options.UDPEngineClassic {
+		if wanted {
+			return nil, errors.New("--udp-engine=classic has no fallback, which Backend.Fallback of the network config asks for: leave out one of them")
+		}
 		return classic.New(classic.Config{
 			Underlay:  n.under,
 			Network:   n.network,
@@ -74,11 +82,7 @@ func (n *node) newBackend() (tunnel.Backend, error) {
 	for _, name := range n.o.UDPDisable {
 		cfg.Disable = append(cfg.Disable, udp.Feature(name))
 	}
-	wanted, err := fallback.Wanted(n.cfg.Backend)
-	switch {
-	case err != nil:
-		return nil, err
-	case wanted:
+	if wanted {
 		return fallback.New(fallback.Config{Config: cfg, NodeID: n.self.Node.ID})
 	}
 	return udp.New(cfg)

@@ -41,6 +41,7 @@ func (n *node) converge(ctx context.Context) error {
 	n.own = view.Own
 	n.guardVTEP(n.backend, view)
 	n.backend.SetPeers(view.Peers)
+	n.tidy()
 	n.board.setBackendProblem(nil)
 	n.started.Store(true)
 	if moved {

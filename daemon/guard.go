@@ -6,17 +6,17 @@ import (
 	"github.com/weftnet/weft/daemon/firewall/vtep"
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/tunnel"
+	"github.com/weftnet/weft/tunnel/netstate"
 	"github.com/weftnet/weft/tunnel/vxlan"
 )
 
 // guardVTEP has the kernel take VXLAN packets from peers only, before the
 // backend's device is there to take any. Other backends need no guard.
 func (n *node) guardVTEP(b tunnel.Backend, view subnet.View) {
-	carrier, ok := b.(interface{ VTEP() *vxlan.VTEP })
-	if !ok {
+	endpoint := endpointOf(b)
+	if endpoint == nil {
 		return
 	}
-	endpoint := carrier.VTEP()
 	c := vtep.Config{
 		Port:     endpoint.Port(),
 		Devices:  endpoint.Devices(),
@@ -27,6 +27,33 @@ func (n *node) guardVTEP(b tunnel.Backend, view subnet.View) {
 	_, err := n.guard.Apply(c)
 	n.guarded = true
 	n.noteGuard(err)
+}
+
+// endpointOf is a backend's VTEP, nil if it has none.
+func endpointOf(b tunnel.Backend) *vxlan.VTEP {
+	if b, ok := b.(interface{ VTEP() *vxlan.VTEP }); ok {
+		return b.VTEP()
+	}
+	return nil
+}
+
+// tidy removes what an earlier run has left, with another network config: VXLAN
+// devices that are in nobody's use, but have this node's addresses, and the
+// guard of a port where nobody listens. By now packets go the new way.
+func (n *node) tidy() {
+	if n.tidied {
+		return
+	}
+	n.tidied = true
+	var used []string
+	if endpoint := endpointOf(n.backend); endpoint != nil {
+		used = endpoint.Devices()
+	} else {
+		_ = vtep.Remove() // a kernel that cannot say has no such rules
+	}
+	if err := netstate.RemoveVXLANs(n.log, used...); err != nil {
+		n.log.Warn("a VXLAN device that an earlier run made stays: remove it by ip link delete", "error", err)
+	}
 }
 
 // reconcileGuard puts the guard's rules back where somebody changed them.

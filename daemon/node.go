@@ -41,6 +41,7 @@ type node struct {
 	firewall *firewall.Firewall // nil where none can be used
 	guard    vtep.Guard
 	guarded  bool // there are rules to be kept
+	tidied   bool // nothing is left of earlier runs
 
 	backend tunnel.Backend // nil while none is started
 	own     subnet.Lease   // what the backend was last told; zero: nothing is ours

@@ -3,6 +3,7 @@ package netstate
 import (
 	"errors"
 	"log/slog"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 )
@@ -19,8 +20,26 @@ func RemoveOwn(log *slog.Logger, devices ...string) error {
 
 	errs := []error{removeRoutes(h, log)}
 	own, err := ownVXLANs(h)
-	errs = append(errs, err)
-	for _, name := range append(own, devices...) {
+	errs = append(errs, err, removeLinks(h, append(own, devices...), log))
+	return errors.Join(errs...)
+}
+
+// RemoveVXLANs deletes the VXLAN devices that a Reconciler made or adopted, but
+// for those that are kept.
+func RemoveVXLANs(log *slog.Logger, keep ...string) error {
+	h, err := newHandle()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	own, err := ownVXLANs(h)
+	own = slices.DeleteFunc(own, func(name string) bool { return slices.Contains(keep, name) })
+	return errors.Join(err, removeLinks(h, own, log))
+}
+
+func removeLinks(h *netlink.Handle, names []string, log *slog.Logger) error {
+	var errs []error
+	for _, name := range names {
 		l, err := h.LinkByName(name)
 		if errors.As(err, &netlink.LinkNotFoundError{}) {
 			continue

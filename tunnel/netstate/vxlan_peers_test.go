@@ -200,6 +200,8 @@ func TestRemoveOwnVXLAN(t *testing.T) {
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
+	h.do(func() error { return RemoveVXLANs(h.Reconciler.log, "flannel.0", "flannel.1") })
+	h.device("flannel.1")
 	h.do(func() error { return RemoveOwn(h.Reconciler.log) })
 	if _, err := h.nl.LinkByName("flannel.1"); err == nil {
 		t.Error("flannel.1 is still there")
