@@ -218,7 +218,7 @@ func (p *path) refusals(count uint64, now time.Time) bool {
 		p.goodSince = time.Time{}
 		return false
 	}
-	p.fall("its UDP port is unreachable: its daemon does not run", now)
+	p.fall("its UDP port is unreachable: its daemon does not run, or a firewall refuses packets to it", now)
 	p.confirm, p.lastAt = p.last+1, time.Time{}
 	return true
 }
