@@ -19,6 +19,11 @@ type Announced struct {
 	Weft  int  `json:"weft"`             // WireVersion; 0: a flannel node
 	Probe int  `json:"probe,omitempty"`  // version of package probe that it answers; 0: none
 	NoUDP bool `json:"no_udp,omitempty"` // it has no udp path now, only that of its Fallback
+
+	// SourcePorts: it may be sent to from further source ports. All weft nodes
+	// take that, but the firewalls on the way must let it through: who asked
+	// for it (the config's SourcePorts) has seen to that.
+	SourcePorts bool `json:"source_ports,omitempty"`
 }
 
 // Announcement is the BackendData that announces WireVersion and no more.
@@ -47,6 +52,8 @@ type Peer struct {
 	Endpoint netip.Addr // where its packets are sent
 	Weft     int        // wire version it announced, 0: a flannel node
 	Probe    int        // version of package probe that it answers, 0: none
+
+	SourcePorts bool // it takes packets from further source ports
 
 	// State outlives the Peer: the Peer of a later Table with the same
 	// subnet and endpoint has the same one.

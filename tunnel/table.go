@@ -95,6 +95,8 @@ func newPeer(self Self, l subnet.Lease) (Peer, error) {
 		Weft:   says.Weft,
 		Probe:  says.Probe,
 		public: [2]netip.Addr{l.Attrs.PublicIP, l.Attrs.PublicIPv6},
+
+		SourcePorts: says.SourcePorts,
 	}
 	if err := checkLease(self, "udp", l); err != nil {
 		return Peer{}, err

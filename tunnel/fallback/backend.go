@@ -132,6 +132,8 @@ func (b *Backend) Data() (typ string, v4, v6 json.RawMessage) {
 	d := leaseData{Announced: tunnel.Announced{Weft: tunnel.WireVersion, Probe: probe.Version}}
 	if b.engine == nil {
 		d.Probe, d.NoUDP = 0, true
+	} else {
+		d.SourcePorts = b.engine.SourcePorts()
 	}
 	v4, v6 = b.vtep.Data()
 	if v4 != nil {

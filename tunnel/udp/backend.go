@@ -49,8 +49,14 @@ func New(cfg Config) (*Backend, error) {
 }
 
 // Data announces wire version 1: this node takes IPv6, inside and outside, and
-// understands congestion marks.
+// understands congestion marks; and spread source ports, if it spreads them.
 func (b *Backend) Data() (typ string, v4, v6 json.RawMessage) {
+	if b.SourcePorts() {
+		data, err := json.Marshal(tunnel.Announced{Weft: tunnel.WireVersion, SourcePorts: true})
+		if err == nil { // it is numbers and booleans
+			return "udp", data, nil
+		}
+	}
 	return "udp", tunnel.Announcement(), nil
 }
 

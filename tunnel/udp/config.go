@@ -60,44 +60,48 @@ type Config struct {
 
 // settings are the fields of the Backend object that concern this backend.
 type settings struct {
-	Port *int
-	MTU  *int
+	Port        int // UDP, of every node
+	MTU         int // of the device; 0: what fits
+	SourcePorts int // how many, Port the first of them
 }
 
 // CheckSettings returns an error about the first field of a cluster's Backend
 // object that this backend cannot use.
 func CheckSettings(raw json.RawMessage, dualStack bool) error {
-	_, _, err := parseSettings(raw, dualStack)
+	_, err := parseSettings(raw, dualStack)
 	return err
 }
 
-// parseSettings reads the Backend object and returns the UDP port, and the
-// device's MTU if the object sets one, else 0.
-func parseSettings(raw json.RawMessage, dualStack bool) (port, mtu int, err error) {
-	var s settings
+// Ports returns the first and the last of the UDP ports that a node binds, as
+// a cluster's Backend object says.
+func Ports(raw json.RawMessage) (first, last int, err error) {
+	s, err := parseSettings(raw, false)
+	return s.Port, s.Port + s.SourcePorts - 1, err
+}
+
+// parseSettings reads the Backend object.
+func parseSettings(raw json.RawMessage, dualStack bool) (settings, error) {
+	s := settings{Port: DefaultPort, SourcePorts: 1}
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &s); err != nil {
-			return 0, 0, fmt.Errorf("read Backend of the network config: %w", err)
+			return s, fmt.Errorf("read Backend of the network config: %w", err)
 		}
-	}
-	port = DefaultPort
-	if s.Port != nil {
-		port = *s.Port
-	}
-	if port < 1 || port > 65535 {
-		return 0, 0, fmt.Errorf("Backend.Port is %d: a UDP port is from 1 to 65535 (flannel's default is %d)", port, DefaultPort)
-	}
-	if s.MTU == nil || *s.MTU == 0 {
-		return port, 0, nil
 	}
 	least := minMTU
 	if dualStack {
 		least = minMTUIPv6
 	}
-	if *s.MTU < least || *s.MTU > maxPacket {
-		return 0, 0, fmt.Errorf("Backend.MTU is %d: it may be from %d to %d, or 0 for the underlay's MTU less the tunnel's overhead", *s.MTU, least, maxPacket)
+	switch {
+	case s.Port < 1 || s.Port > 65535:
+		return s, fmt.Errorf("Backend.Port is %d: a UDP port is from 1 to 65535 (flannel's default is %d)", s.Port, DefaultPort)
+	case s.MTU != 0 && (s.MTU < least || s.MTU > maxPacket):
+		return s, fmt.Errorf("Backend.MTU is %d: it may be from %d to %d, or 0 for the underlay's MTU less the tunnel's overhead", s.MTU, least, maxPacket)
+	case s.SourcePorts < 1 || s.SourcePorts > maxSourcePorts:
+		return s, fmt.Errorf("Backend.SourcePorts is %d: it may be from 1, which is the default, to %d", s.SourcePorts, maxSourcePorts)
+	case s.Port+s.SourcePorts-1 > 65535:
+		return s, fmt.Errorf("Backend.SourcePorts is %d: beginning with Backend.Port, %d, there are only %d ports", s.SourcePorts, s.Port, 65536-s.Port)
 	}
-	return port, *s.MTU, nil
+	return s, nil
 }
 
 // deviceMTU is the MTU of the TUN: what fits into the underlay's, or less if

@@ -37,6 +37,13 @@ func TestNewSettings(t *testing.T) {
 		{"no JSON", `{`, nil, 0, 0, "read Backend of the network config"},
 		{"MTU too low", `{"MTU":1279}`, nil, 0, 0, "Backend.MTU is 1279: it may be from 1280 to 65535"},
 		{"MTU too low for IPv4", `{"MTU":575}`, func(c *Config) { c.Network.IPv6 = tunnel.Network{}.IPv6 }, 0, 0, "Backend.MTU is 575: it may be from 576"},
+		{"source ports", `{"SourcePorts":16}`, nil, 8285, 1472, ""},
+		{"one source port", `{"SourcePorts":1}`, nil, 8285, 1472, ""},
+		{"the last source ports", `{"Port":65532,"SourcePorts":4}`, nil, 65532, 1472, ""},
+		{"no source port", `{"SourcePorts":0}`, nil, 0, 0, "Backend.SourcePorts is 0: it may be from 1, which is the default, to 16"},
+		{"too many source ports", `{"SourcePorts":17}`, nil, 0, 0, "Backend.SourcePorts is 17"},
+		{"source ports beyond the last", `{"Port":65533,"SourcePorts":4}`, nil, 0, 0, "beginning with Backend.Port, 65533, there are only 3 ports"},
+		{"source ports of another type", `{"SourcePorts":true}`, nil, 0, 0, "read Backend of the network config"},
 		{"underlay too small", "", func(c *Config) { c.Underlay.MTU = 1300 }, 0, 0, "the MTU of eth0 is 1300, which leaves 1272 bytes"},
 		{"no address", "", func(c *Config) { c.Underlay.IPv4 = netip.Addr{} }, 0, 0, "underlay eth0 has no address"},
 		{"underlay inside the network", "", func(c *Config) { c.Underlay.IPv4 = addr("10.5.200.1") }, 0, 0, "10.5.200.1 of eth0 lies inside the network"},
@@ -108,9 +115,10 @@ func TestSkippedIsLogged(t *testing.T) {
 func FuzzSettings(f *testing.F) {
 	f.Add(`{"Type":"udp","Port":8285,"MTU":1400}`, true)
 	f.Fuzz(func(t *testing.T, raw string, dualStack bool) {
-		port, mtu, err := parseSettings(json.RawMessage(raw), dualStack)
-		if err == nil && (port < 1 || port > 65535 || mtu != 0 && (mtu < minMTU || mtu > 65535)) {
-			t.Errorf("port %d, MTU %d", port, mtu)
+		s, err := parseSettings(json.RawMessage(raw), dualStack)
+		if err == nil && (s.Port < 1 || s.Port+s.SourcePorts-1 > 65535 || s.SourcePorts < 1 || s.SourcePorts > 16 ||
+			s.MTU != 0 && (s.MTU < minMTU || s.MTU > 65535)) {
+			t.Errorf("%+v", s)
 		}
 	})
 }

@@ -7,7 +7,7 @@ import "golang.org/x/sys/unix"
 // more: a TUN, which is unregistered, and packet sockets. What peers and routes
 // wait for has to come first: the UDP sockets, so that they no longer swallow
 // what peers send, but refuse it; then the TUN. So these have descriptors higher
-// than any other file's.
+// than any other file's. Sockets that only send can wait.
 const (
 	tunDescriptors    = 900
 	socketDescriptors = 1000

@@ -30,6 +30,8 @@ type Engine struct {
 	mtu  int // of the device
 	caps *capabilities
 
+	sourcePorts int // asked for, port among them
+
 	table   atomic.Pointer[tunnel.Table]
 	closing atomic.Bool
 	failed  chan error // capacity 1: the first failure
@@ -38,6 +40,7 @@ type Engine struct {
 	stop    *wakeUp
 	tun     *tunDevice
 	sockets [][]*socket // of each worker, one for each address family
+	spread  [][]*socket // of each worker, those of further source ports
 	asking  *echo
 
 	received map[*receiver]uint64 // how often, as Starved last saw it
@@ -63,11 +66,11 @@ func NewEngine(cfg Config) (*Engine, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	port, configured, err := parseSettings(cfg.Backend, cfg.Network.IPv6.IsValid())
+	s, err := parseSettings(cfg.Backend, cfg.Network.IPv6.IsValid())
 	if err != nil {
 		return nil, err
 	}
-	mtu, err := cfg.deviceMTU(configured)
+	mtu, err := cfg.deviceMTU(s.MTU)
 	if err != nil {
 		return nil, err
 	}
@@ -78,13 +81,15 @@ func NewEngine(cfg Config) (*Engine, error) {
 	if cfg.Notify == nil {
 		cfg.Notify = func() {}
 	}
-	e := &Engine{cfg: cfg, log: cfg.Log, port: uint16(port), mtu: mtu, caps: caps, failed: make(chan error, 1), received: make(map[*receiver]uint64)}
+	e := &Engine{cfg: cfg, log: cfg.Log, port: uint16(s.Port), sourcePorts: s.SourcePorts, mtu: mtu, caps: caps, failed: make(chan error, 1), received: make(map[*receiver]uint64)}
 	e.table.Store(tunnel.NewTable(tunnel.Self{}, nil, nil))
 	return e, nil
 }
 
 // CheckTUN tells why this host can have no TUN: there is no /dev/net/tun, as in
-// a container that was not given it, or it may not be opened.
+// a container that was not given it, or it may not be opened. It does not try to
+// make a device. That is refused to those who may make no other device either,
+// or because the name is another program's: then nobody is to be joined.
 func CheckTUN() error {
 	fd, err := unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -97,6 +102,10 @@ func CheckTUN() error {
 // MTU is the device's. A peer that is only reached over IPv6, while this node
 // has IPv4 too, takes 20 bytes less: its senders are told by ICMP.
 func (e *Engine) MTU() int { return e.mtu }
+
+// SourcePorts reports whether packets to peers that take it leave from several
+// source ports, and so whether this node's lease says that it takes it too.
+func (e *Engine) SourcePorts() bool { return e.sourcePorts > 1 }
 
 // Device is the name of the TUN.
 func (e *Engine) Device() string { return e.cfg.Device }
@@ -126,6 +135,7 @@ func (e *Engine) opened() bool { return e.stop != nil || e.closing.Load() }
 func (e *Engine) openSockets() error {
 	e.asking = newEcho(e.port, e.cfg.Notify)
 	e.sockets = make([][]*socket, e.cfg.Workers)
+	e.spread = make([][]*socket, e.cfg.Workers)
 	var all []*socket
 	for _, addr := range []netip.Addr{e.cfg.Underlay.IPv4, e.cfg.Underlay.IPv6} {
 		if !addr.IsValid() {
@@ -136,7 +146,11 @@ func (e *Engine) openSockets() error {
 			return err
 		}
 		for i, s := range list {
+			s.fd = moveUp(s.fd, socketDescriptors)
 			e.sockets[i] = append(e.sockets[i], s)
+		}
+		if err := e.openSpread(addr); err != nil {
+			return err
 		}
 		e.asking.ports[list[0].family()] = fdPort{list[0].fd}
 		all = append(all, list...)
@@ -177,35 +191,46 @@ func (e *Engine) startThreads() {
 	defer e.running.Unlock()
 	e.trouble = newTrouble(e.log)
 	for i, queue := range e.tun.queues {
-		w := e.newWorker(queue, e.sockets[i])
+		w := e.newWorker(queue, e.sockets[i], e.spread[i])
 		e.workers = append(e.workers, w)
 		e.threads = append(e.threads, startThread(fmt.Sprintf("worker %d", i), e.fail, w.run))
 	}
 }
 
-// newWorker makes the worker of one queue and the sockets that go with it.
-func (e *Engine) newWorker(queue int, sockets []*socket) *worker {
-	mtu, vnetHdr, stop := e.cfg.Underlay.MTU, e.caps.on[VnetHdr], e.stop.fd
+// newWorker makes the worker of one queue and the sockets that go with it, those
+// of further source ports apart.
+func (e *Engine) newWorker(queue int, sockets, spread []*socket) *worker {
+	vnetHdr, stop := e.caps.on[VnetHdr], e.stop.fd
 	tun := fdPort{queue}
-	s := newSender(tun, vnetHdr, &e.table, mtu)
+	s := newSender(tun, vnetHdr, &e.table, e.cfg.Underlay.MTU)
 	var receivers []*receiver
 	ports := []int{queue}
 	for _, socket := range sockets {
 		port := fdPort{socket.fd}
 		ports = append(ports, socket.fd)
-		errors := newErrorQueue(port, &e.table, mtu)
-		errors.notify = e.cfg.Notify
-
-		batch := newSendBatch(port, socket.addr.Addr().Is6(), e.port, e.caps.on[UDPSegment])
-		batch.errors, batch.counters, batch.trouble = errors, s.counters, e.trouble
-		s.batches[socket.family()] = batch
-
-		r := newReceiver(port, &e.table, errors, newDelivery(tun, vnetHdr, e.caps.on[TUNGRO], e.caps.on[TUNGROUDP], e.trouble))
+		batch := e.addBatch(s, socket)
+		r := newReceiver(port, &e.table, batch.errors, newDelivery(tun, vnetHdr, e.caps.on[TUNGRO], e.caps.on[TUNGROUDP], e.trouble))
 		r.echo = newEcho(e.port, e.cfg.Notify)
 		r.echo.ports[socket.family()] = port
 		receivers = append(receivers, r)
 	}
-	return newWorker(&e.closing, newPoller(stop, ports...), s, receivers)
+	var sendOnly []*sendBatch
+	for _, socket := range spread {
+		ports = append(ports, socket.fd)
+		sendOnly = append(sendOnly, e.addBatch(s, socket))
+	}
+	return newWorker(&e.closing, newPoller(stop, ports...), s, receivers, sendOnly)
+}
+
+// addBatch has a sender send by a socket too.
+func (e *Engine) addBatch(s *sender, socket *socket) *sendBatch {
+	port, family := fdPort{socket.fd}, socket.family()
+	batch := newSendBatch(port, socket.addr.Addr().Is6(), e.port, e.caps.on[UDPSegment])
+	batch.errors = newErrorQueue(port, &e.table, e.cfg.Underlay.MTU)
+	batch.errors.notify = e.cfg.Notify
+	batch.counters, batch.trouble = s.counters, e.trouble
+	s.batches[family] = append(s.batches[family], batch)
+	return batch
 }
 
 // fail makes the first failure known.
@@ -323,7 +348,7 @@ func (e *Engine) Close() {
 	if e.tun != nil {
 		e.tun.close()
 	}
-	for _, list := range e.sockets {
+	for _, list := range slices.Concat(e.sockets, e.spread) {
 		for _, s := range list {
 			s.close()
 		}
@@ -331,5 +356,5 @@ func (e *Engine) Close() {
 	if e.stop != nil {
 		e.stop.close()
 	}
-	e.tun, e.sockets, e.stop, e.trouble = nil, nil, nil, nil
+	e.tun, e.sockets, e.spread, e.stop, e.trouble = nil, nil, nil, nil, nil
 }

@@ -84,6 +84,14 @@ func (q *errorQueue) drain() (foreign int) {
 	}
 }
 
+// clear drains the queue of a socket that nothing is received from. The kernel
+// sets the socket's error after it has filled the queue: if the queue was read
+// in between, the error remains, and poll would tell of it for ever.
+func (q *errorQueue) clear() {
+	q.drain()
+	q.port.clearError()
+}
+
 // extendedError finds the struct sock_extended_err among control messages.
 func extendedError(b []byte) (e unix.SockExtendedErr, ok bool) {
 	for len(b) >= cmsgHeaderLen {

@@ -209,7 +209,7 @@ func TestNoAllocations(t *testing.T) {
 	small := plain(udp4(inside, outside, make([]byte, 100)))
 	tun := &nullTUN{packets: [][]byte{superUDP(inside, outside, 40, 1400), small, small, superUDP(inside, outside, 40, 1400)}}
 	socket := &nullSocket{}
-	m.sender.tun, m.sender.batches[0].port = tun, socket
+	m.sender.tun, m.sender.batches[0][0].port = tun, socket
 	if n := testing.AllocsPerRun(100, func() {
 		tun.next = 0
 		n, err := m.sender.read()

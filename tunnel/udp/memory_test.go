@@ -181,6 +181,8 @@ func (m *memSocket) recverr(msg *unix.Msghdr) (int, unix.Errno) {
 	return copy(unsafe.Slice(msg.Iov.Base, msg.Iov.Len), m.quote), 0
 }
 
+func (m *memSocket) clearError() {}
+
 // memWaiter waits for wake or stop.
 type memWaiter struct {
 	ready   chan struct{} // capacity 1
@@ -276,10 +278,10 @@ func newMemNode(t testing.TB, n int) *memNode {
 	m.trouble = newTrouble(log)
 	t.Cleanup(func() { m.logged("") })
 	batch.counters, batch.trouble = m.sender.counters, m.trouble
-	m.sender.batches[0] = batch
+	m.sender.batches[0] = []*sendBatch{batch}
 	d := newDelivery(m.tun, true, true, true, m.trouble)
 	m.receiver = newReceiver(m.socket, &m.table, newErrorQueue(m.socket, &m.table, 1500), d)
-	m.worker = newWorker(&m.closing, memPoller{m}, m.sender, []*receiver{m.receiver})
+	m.worker = newWorker(&m.closing, memPoller{m}, m.sender, []*receiver{m.receiver}, nil)
 	return m
 }
 

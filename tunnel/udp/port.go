@@ -26,6 +26,8 @@ type udpPort interface {
 	// recverr reads one entry of the error queue, and returns how many bytes of
 	// the packet in question it has.
 	recverr(msg *unix.Msghdr) (int, unix.Errno)
+	// clearError takes away the error that the next call would return.
+	clearError()
 }
 
 // poller waits for events at several ports.
@@ -111,4 +113,9 @@ func (p fdPort) recvmmsg(msgs []unix.Mmsghdr) (int, unix.Errno) {
 func (p fdPort) recverr(msg *unix.Msghdr) (int, unix.Errno) {
 	n, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(p.fd), uintptr(unsafe.Pointer(msg)), unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 	return int(n), errno
+}
+
+func (p fdPort) clearError() {
+	// It cannot fail on a socket, and what it returns is in the queue too.
+	_, _ = unix.GetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 }

@@ -32,8 +32,11 @@ type sender struct {
 	table    *atomic.Pointer[tunnel.Table]
 	counters *counters
 	icmp     *icmpWriter
-	mtu      int           // of the underlay
-	batches  [2]*sendBatch // by outer family: IPv4, IPv6; nil without a socket
+	mtu      int // of the underlay
+
+	// batches are, by outer family (IPv4, IPv6), those of each source port, the
+	// cluster's port first; empty without a socket.
+	batches [2][]*sendBatch
 
 	arena      []byte
 	packets    [maxReads][]byte // in the arena, with their vnet headers
@@ -119,12 +122,14 @@ func (s *sender) forward(packets [][]byte) error {
 	s.counters.in.calls.Add(uint64(len(packets)))
 	s.counters.in.messages.Add(uint64(len(packets)))
 	s.counters.in.packets.Add(uint64(s.cutInto))
-	for _, batch := range s.batches {
-		if batch == nil || batch.n == 0 {
-			continue
-		}
-		if err := batch.flush(); err != nil {
-			return err
+	for _, list := range s.batches {
+		for _, batch := range list {
+			if batch.n == 0 {
+				continue
+			}
+			if err := batch.flush(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -158,9 +163,9 @@ func (s *sender) route(table *tunnel.Table, b []byte) *tunnel.Peer {
 }
 
 // cut cuts a packet, if it is a superpacket, and adds what results to the
-// batch of the peer's outer family. The pieces stay in the arena.
+// batch of its way. The pieces stay in the arena.
 func (s *sender) cut(seg *packet.Segmenter, hdr packet.VnetHdr, b []byte, peer *tunnel.Peer, table *tunnel.Table) error {
-	batch, limit := s.way(peer)
+	batch, limit := s.way(peer, b)
 	if batch == nil {
 		s.counters.drop(noSocket, 1)
 		return nil
@@ -205,15 +210,22 @@ func (s *sender) cut(seg *packet.Segmenter, hdr packet.VnetHdr, b []byte, peer *
 	return nil
 }
 
-// way returns the batch for a peer, nil without a socket of that family, and
-// the longest inner packet that the way there takes, in bytes.
-func (s *sender) way(peer *tunnel.Peer) (batch *sendBatch, limit int) {
+// way returns the batch for a packet to a peer, nil without a socket of that
+// family, and the longest inner packet that the way there takes, in bytes.
+func (s *sender) way(peer *tunnel.Peer, b []byte) (batch *sendBatch, limit int) {
 	mtu := s.mtu
 	if path := peer.State.PathMTU.Get(); path != 0 && path < mtu {
 		mtu = path
 	}
-	if peer.Endpoint.Is4() {
-		return s.batches[0], mtu - overheadIPv4
+	list, limit := s.batches[0], mtu-overheadIPv4
+	if peer.Endpoint.Is6() {
+		list, limit = s.batches[1], mtu-overheadIPv6
 	}
-	return s.batches[1], mtu - overheadIPv6
+	switch {
+	case len(list) == 0:
+		return nil, 0
+	case len(list) == 1 || !peer.SourcePorts:
+		return list[0], limit
+	}
+	return list[sourcePort(packet.FlowHash(b, &s.info), len(list))], limit
 }

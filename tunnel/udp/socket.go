@@ -58,7 +58,7 @@ func openSocket(addr netip.AddrPort, shared bool) (_ *socket, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open UDP socket: %w", err)
 	}
-	s := &socket{moveUp(fd, socketDescriptors), addr}
+	s := &socket{fd, addr}
 	defer func() {
 		if err != nil {
 			s.close()

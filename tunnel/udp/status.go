@@ -23,6 +23,9 @@ func (e *Engine) Status() tunnel.Status {
 	}
 	if len(e.threads) > 0 {
 		s.Capabilities = e.caps.status()
+		if e.SourcePorts() {
+			s.Capabilities = append(s.Capabilities, e.spreadStatus())
+		}
 	}
 	for _, p := range table.Peers() {
 		s.Peers = append(s.Peers, e.peerStatus(p))
@@ -56,6 +59,9 @@ func (e *Engine) peerStatus(p *tunnel.Peer) tunnel.PeerStatus {
 	}
 	if p.Weft == 0 {
 		s.Notes = append(s.Notes, "flannel node: IPv4 only")
+	}
+	if e.SourcePorts() && !p.SourcePorts {
+		s.Notes = append(s.Notes, "sent to from one source port: its lease does not say that it takes more")
 	}
 	if e.cfg.Network.IPv6.IsValid() && p.Endpoint.Is6() && e.no6In6() {
 		s.Notes = append(s.Notes, fmt.Sprintf("IPv4 only: IPv6 over IPv6 needs an underlay MTU of %d", minMTUIPv6+overheadIPv6))

@@ -16,8 +16,9 @@ type worker struct {
 	poller    poller
 	sender    *sender
 	receivers []*receiver
+	sendOnly  []*sendBatch // those of further source ports
 
-	ports []portState // the TUN, then each socket
+	ports []portState // the TUN, then each socket, as the receivers and sendOnly
 	err   error       // of receiving during a rest
 }
 
@@ -33,15 +34,22 @@ func defaultWorkers(cpus int) int {
 const maxWorkers = 4
 
 // newWorker joins a sender and receivers; the poller has the ports in the same
-// order, the TUN first.
-func newWorker(closing *atomic.Bool, poller poller, s *sender, receivers []*receiver) *worker {
-	w := &worker{closing: closing, poller: poller, sender: s, receivers: receivers, ports: make([]portState, 1+len(receivers))}
+// order, the TUN first, and those by which is only sent last.
+func newWorker(closing *atomic.Bool, poller poller, s *sender, receivers []*receiver, sendOnly []*sendBatch) *worker {
+	w := &worker{closing: closing, poller: poller, sender: s, receivers: receivers, sendOnly: sendOnly}
+	w.ports = make([]portState, 1+len(receivers)+len(sendOnly))
+	restAt := func(batch *sendBatch, port *portState) {
+		batch.rest = func(events int16, timeout time.Duration) { w.rest(port, events, timeout) }
+	}
 	for i, r := range receivers {
-		for _, batch := range s.batches {
-			if batch != nil && batch.port == r.socket {
-				batch.rest = func(events int16, timeout time.Duration) { w.rest(&w.ports[1+i], events, timeout) }
+		for _, list := range s.batches {
+			if len(list) > 0 && list[0].port == r.socket {
+				restAt(list[0], &w.ports[1+i])
 			}
 		}
+	}
+	for i, batch := range sendOnly {
+		restAt(batch, &w.ports[1+len(receivers)+i])
 	}
 	return w
 }
@@ -51,9 +59,7 @@ func newWorker(closing *atomic.Bool, poller poller, s *sender, receivers []*rece
 func (w *worker) run(t *thread) error {
 	for !w.closing.Load() {
 		t.idle()
-		for i := range w.ports {
-			w.ports[i].want = unix.POLLIN
-		}
+		w.wantAll()
 		w.poller.poll(w.ports, 0)
 		t.busy()
 		if err := w.receive(); err != nil {
@@ -69,11 +75,26 @@ func (w *worker) run(t *thread) error {
 	return nil
 }
 
+// wantAll asks for what is waited for as a rule.
+func (w *worker) wantAll() {
+	for i := range w.ports {
+		w.ports[i].want = unix.POLLIN
+		if i > len(w.receivers) {
+			w.ports[i].want = unix.POLLERR
+		}
+	}
+}
+
 // receive carries what has arrived at the sockets.
 func (w *worker) receive() error {
 	for i, r := range w.receivers {
 		if err := r.serve(w.ports[1+i].ready &^ unix.POLLOUT); err != nil {
 			return err
+		}
+	}
+	for i, batch := range w.sendOnly {
+		if w.ports[1+len(w.receivers)+i].ready&unix.POLLERR != 0 {
+			batch.errors.clear()
 		}
 	}
 	return nil
@@ -84,9 +105,7 @@ func (w *worker) receive() error {
 // that is carried meanwhile.
 func (w *worker) rest(socket *portState, events int16, timeout time.Duration) {
 	for end := time.Now().Add(timeout); timeout > 0 && w.err == nil && !w.closing.Load(); timeout = time.Until(end) {
-		for i := range w.ports {
-			w.ports[i].want = unix.POLLIN
-		}
+		w.wantAll()
 		w.ports[0].want = 0 // the sender is busy
 		socket.want |= events
 		w.poller.poll(w.ports, timeout)
