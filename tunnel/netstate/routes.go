@@ -76,7 +76,7 @@ func (p *pass) route(r Route, have []netlink.Route) {
 				}
 				err = p.kernel.RouteReplace(&want)
 			}
-			return explainRoute("add", tooFar(r, err))
+			return explainRoute("add", r, tooFar(r, err))
 		})
 		return
 	}
@@ -94,7 +94,7 @@ func (p *pass) route(r Route, have []netlink.Route) {
 				err = p.kernel.RouteAdd(&want)
 			}
 		}
-		return explainRoute("replace", err)
+		return explainRoute("replace", r, err)
 	})
 }
 
@@ -152,12 +152,14 @@ func sameRoute(have, want netlink.Route) bool {
 		have.Flags&onlink == want.Flags&onlink
 }
 
-func explainRoute(verb string, err error) error {
+func explainRoute(verb string, r Route, err error) error {
 	switch {
 	case errors.Is(err, errNotNear):
 		return err
 	case isFar(err):
 		return fmt.Errorf("%s: %w: no address on the link covers the next hop; give the link one", verb, err)
+	case behindItself(r, err):
+		return fmt.Errorf("%s: %w: another program's route leads elsewhere than to %s: find it with `ip route get %v`, and remove it", verb, err, r.Link, r.Via)
 	}
 	return explain(verb, err)
 }

@@ -265,4 +265,16 @@ func TestGatewayBehindFormerRoute(t *testing.T) {
 	h.apply(s)
 	h.want("routes", func() string { return h.routes(RouteProtocol) },
 		"fd00:5:7::/64 via fd00:5:7:: dev flannel-v6.1 metric 1024 onlink\nunreachable fd00:5::/32 metric 2147483647")
+
+	// So it does behind a route of another program, which stays.
+	h.apply(State{})
+	h.addRoute("fd00:5:7::/64", "eth0", 50)
+	const find = "another program's route leads elsewhere than to flannel-v6.1: find it with `ip route get fd00:5:7::`"
+	if err := h.Apply(s); err == nil || !strings.Contains(err.Error(), find) {
+		t.Errorf("%v, want %s", err, find)
+	}
+	if err := h.delRoute("fd00:5:7::/64", 50); err != nil {
+		t.Fatal(err)
+	}
+	h.apply(s)
 }
