@@ -1,6 +1,7 @@
 package fallback
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ type Config struct {
 // settings are the fields of the Backend object that concern neither backend
 // alone. The other fields at the top are udp's, MTU is of both.
 type settings struct {
+	Port     int // udp's
 	Fallback string
 	VXLAN    json.RawMessage // fields of the vxlan backend
 }
@@ -56,24 +58,30 @@ func parseSettings(raw json.RawMessage) (settings, error) {
 	if s.Fallback != "" && s.Fallback != "vxlan" {
 		return s, fmt.Errorf(`Backend.Fallback is %q: udp can fall back to "vxlan" only`, s.Fallback)
 	}
-	if len(s.VXLAN) == 0 {
+	if s.Fallback == "" {
+		if len(s.VXLAN) > 0 {
+			return s, errors.New(`Backend.VXLAN goes with "Fallback": "vxlan", which is missing`)
+		}
 		return s, nil
 	}
-	if s.Fallback == "" {
-		return s, errors.New(`Backend.VXLAN goes with "Fallback": "vxlan", which is missing`)
-	}
-	var not struct {
+	var inner struct {
+		Port          int
 		MTU           json.RawMessage
 		DirectRouting bool
 	}
-	if err := json.Unmarshal(s.VXLAN, &not); err != nil {
-		return s, fmt.Errorf("read Backend.VXLAN of the network config: %w", err)
+	if len(s.VXLAN) > 0 {
+		if err := json.Unmarshal(s.VXLAN, &inner); err != nil {
+			return s, fmt.Errorf("read Backend.VXLAN of the network config: %w", err)
+		}
 	}
+	port := cmp.Or(s.Port, udp.DefaultPort)
 	switch {
-	case not.MTU != nil:
+	case inner.MTU != nil:
 		return s, errors.New("Backend.VXLAN.MTU cannot be set: Backend.MTU is that of both paths")
-	case not.DirectRouting:
+	case inner.DirectRouting:
 		return s, errors.New("Backend.VXLAN.DirectRouting cannot be set: a fallback's packets always go through the tunnel")
+	case port == cmp.Or(inner.Port, vxlan.DefaultPort):
+		return s, fmt.Errorf("UDP port %d is to be that of udp and that of VXLAN too: change Backend.Port or Backend.VXLAN.Port", port)
 	}
 	return s, nil
 }

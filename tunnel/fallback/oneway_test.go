@@ -111,6 +111,10 @@ func TestCheckSettings(t *testing.T) {
 		{`{"Fallback":"vxlan","VXLAN":{"DirectRouting":true}}`, "DirectRouting"},
 		{`{"Fallback":"vxlan","VXLAN":{"VNI":-1}}`, "in Backend.VXLAN"},
 		{`{"Fallback":"vxlan","Port":0}`, "Backend.Port is 0"},
+		{`{"Fallback":"vxlan","Port":8472}`, "UDP port"},
+		{`{"Fallback":"vxlan","VXLAN":{"Port":8285}}`, "UDP port"},
+		{`{"Fallback":"vxlan","Port":8472,"VXLAN":{"Port":4789}}`, ""},
+		{`{"Port":8472}`, ""},
 	} {
 		err := CheckSettings(json.RawMessage(c.backend), false)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

@@ -86,6 +86,7 @@ type path struct {
 	unanswered int                          // how many since
 	best       uint64                       // highest number answered
 	trip       time.Duration                // round trip time, smoothed
+	unmeasured uint64                       // highest number of which nobody can say how long its answer took
 	patience   time.Duration                // how long an answer may take beyond that
 	fell       uint64                       // number of the last one before it was left for silence
 
@@ -163,11 +164,9 @@ func (p *path) notSent(seq uint64) {
 
 // answered notes the answer to a probe of the window.
 func (p *path) answered(seq uint64, now time.Time) bool {
-	trip := now.Sub(p.sentAt[seq%tunnel.EchoWindow])
-	if p.trip == 0 {
-		p.trip = trip
+	if seq > p.unmeasured {
+		p.measure(now.Sub(p.sentAt[seq%tunnel.EchoWindow]))
 	}
-	p.trip += (trip - p.trip) / 8 // as TCP does (RFC 6298)
 	p.silence, p.unanswered = time.Time{}, 0
 	if p.way == byUDP {
 		p.best = max(p.best, seq)
@@ -193,6 +192,14 @@ func (p *path) answered(seq uint64, now time.Time) bool {
 		return false
 	}
 	return true
+}
+
+// measure smoothes round trip times as TCP does (RFC 6298).
+func (p *path) measure(trip time.Duration) {
+	if p.trip == 0 {
+		p.trip = trip
+	}
+	p.trip += (trip - p.trip) / 8
 }
 
 // needed is how long probes must be answered before the peer goes back. Where
@@ -254,6 +261,7 @@ func (p *path) silentFor(now time.Time) time.Duration {
 // forgive takes time off a silence in which this process itself stood still,
 // and some more for the answers that lie there.
 func (p *path) forgive(stood time.Duration, now time.Time) {
+	p.unmeasured = p.last
 	if p.silence.IsZero() {
 		return
 	}

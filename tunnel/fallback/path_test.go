@@ -294,6 +294,10 @@ func TestPathForgive(t *testing.T) {
 	s.now = s.now.Add(10 * time.Second)
 	s.forgive(10*time.Second, s.now)
 	s.under = make(map[time.Time][]uint64)
+	s.answered(s.last, s.now)
+	if s.path.trip != 10*time.Millisecond {
+		t.Errorf("the round trip takes %v now", s.path.trip)
+	}
 	s.run(time.Second)
 	s.expect(t, "20ms udp")
 }

@@ -147,12 +147,12 @@ func (pl *pilot) decide(now time.Time, stood time.Duration, lines *news) (dead [
 		}
 		moved := false
 		p.path.traffic(p.udp.State.Tx.Packets.Load()+p.udp.State.Filtered.Load(), now)
-		p.udp.State.Echoes.Take(func(seq uint64) {
-			moved = p.path.answered(seq, now) || moved
-		})
 		if stood > 0 {
 			p.path.forgive(stood, now)
 		}
+		p.udp.State.Echoes.Take(func(seq uint64) {
+			moved = p.path.answered(seq, now) || moved
+		})
 		moved = p.path.refusals(p.udp.State.Refused.Load(), now) || moved
 		moved = p.path.check(now) || moved
 		switch {
