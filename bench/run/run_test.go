@@ -126,6 +126,9 @@ func TestProfiles(t *testing.T) {
 	o.Workloads, o.Profiles = []string{"tcp1"}, ProfileNames()
 	d, _ = measured(t, o)
 	for _, in := range profiles {
+		if in.lose > 0 {
+			continue // TCP may wait longer than a sample for what was lost
+		}
 		if r := d.Find("direct", in.name, "tcp1", "throughput"); r == nil || r.Median <= 0 {
 			t.Errorf("%s: %+v", in.name, r)
 		}
