@@ -99,6 +99,9 @@ func TestAnnounced(t *testing.T) {
 		`{"weft":2}`:                {Weft: 2},
 		`{"weft":1,"probe":1}`:      {Weft: 1, Probe: 1},
 		`{"weft":1,"no_udp":true}`:  {Weft: 1, NoUDP: true},
+
+		`{"weft":1,"source_ports":true}`:                             {Weft: 1, SourcePorts: true},
+		`{"source_ports":true}`:                                      {},
 		`{"VNI":1,"probe":1,"weft":1,"VtepMAC":"02:00:00:00:00:01"}`: {Weft: 1, Probe: 1},
 		"": {}, "null": {}, "{}": {}, `{"weft":-1}`: {}, `{"weft":"1"}`: {}, `{"weft":`: {}, "1": {},
 		`{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`: {},

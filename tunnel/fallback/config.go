@@ -19,9 +19,10 @@ type Config struct {
 // settings are the fields of the Backend object that concern neither backend
 // alone. The other fields at the top are udp's, MTU is of both.
 type settings struct {
-	Port     int // udp's
-	Fallback string
-	VXLAN    json.RawMessage // fields of the vxlan backend
+	Port        int // udp's
+	SourcePorts int // udp's too
+	Fallback    string
+	VXLAN       json.RawMessage // fields of the vxlan backend
 }
 
 // Wanted tells whether a cluster's Backend object, of type udp, asks for a
@@ -74,14 +75,14 @@ func parseSettings(raw json.RawMessage) (settings, error) {
 			return s, fmt.Errorf("read Backend.VXLAN of the network config: %w", err)
 		}
 	}
-	port := cmp.Or(s.Port, udp.DefaultPort)
+	port, kernels := cmp.Or(s.Port, udp.DefaultPort), cmp.Or(inner.Port, vxlan.DefaultPort)
 	switch {
 	case inner.MTU != nil:
 		return s, errors.New("Backend.VXLAN.MTU cannot be set: Backend.MTU is that of both paths")
 	case inner.DirectRouting:
 		return s, errors.New("Backend.VXLAN.DirectRouting cannot be set: a fallback's packets always go through the tunnel")
-	case port == cmp.Or(inner.Port, vxlan.DefaultPort):
-		return s, fmt.Errorf("UDP port %d is to be that of udp and that of VXLAN too: change Backend.Port or Backend.VXLAN.Port", port)
+	case kernels >= port && kernels < port+max(s.SourcePorts, 1):
+		return s, fmt.Errorf("UDP port %d is to be that of udp and that of VXLAN too: change Backend.Port or Backend.VXLAN.Port (or SourcePorts, which begin with Backend.Port)", kernels)
 	}
 	return s, nil
 }

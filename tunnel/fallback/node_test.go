@@ -13,15 +13,23 @@ import (
 	"github.com/weftnet/weft/tunnel/vxlan"
 )
 
-const withFallback = `{"Type":"udp","Fallback":"vxlan"}`
+const (
+	withFallback       = `{"Type":"udp","Fallback":"vxlan"}`
+	withFallbackSpread = `{"Type":"udp","Fallback":"vxlan","SourcePorts":16}`
+)
 
 // newLab starts udp backends with a fallback on all hosts.
 func newLab(t *testing.T, hosts int, dual bool) *kerneltest.Lab {
 	t.Helper()
+	return newLabWith(t, hosts, dual, withFallback)
+}
+
+func newLabWith(t *testing.T, hosts int, dual bool, backend string) *kerneltest.Lab {
+	t.Helper()
 	return kerneltest.New(t, kerneltest.Options{Hosts: hosts, Dual: dual, New: func(n *kerneltest.Node) (tunnel.Backend, error) {
 		var b *Backend
 		var err error
-		doErr := n.Do(func() error { b, err = New(nodeConfig(n, withFallback)); return nil })
+		doErr := n.Do(func() error { b, err = New(nodeConfig(n, backend)); return nil })
 		kerneltest.Check(t, doErr)
 		return b, err
 	}})
@@ -127,11 +135,16 @@ func TestChecksumTested(t *testing.T) {
 // A TCP transfer survives the crash of either end, and of both.
 func TestCrash(t *testing.T) {
 	for _, c := range []struct {
-		name  string
-		crash []int
-	}{{"sender", []int{0}}, {"receiver", []int{1}}, {"both", []int{0, 1}}} {
+		name, backend string
+		crash         []int
+	}{
+		{"sender", withFallback, []int{0}},
+		{"receiver", withFallback, []int{1}},
+		{"receiver, several source ports", withFallbackSpread, []int{1}},
+		{"both", withFallback, []int{0, 1}},
+	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := newLab(t, 2, false)
+			l := newLabWith(t, 2, false, c.backend)
 			a, b := l.Nodes[0], l.Nodes[1]
 			awaitPath(t, a, b, "udp")
 			awaitPath(t, b, a, "udp")

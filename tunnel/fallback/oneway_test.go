@@ -111,6 +111,13 @@ func TestCheckSettings(t *testing.T) {
 		{`{"Fallback":"vxlan","VXLAN":{"DirectRouting":true}}`, "DirectRouting"},
 		{`{"Fallback":"vxlan","VXLAN":{"VNI":-1}}`, "in Backend.VXLAN"},
 		{`{"Fallback":"vxlan","Port":0}`, "Backend.Port is 0"},
+		{`{"Fallback":"vxlan","SourcePorts":16}`, ""},
+		{`{"Fallback":"vxlan","SourcePorts":99}`, "Backend.SourcePorts is 99"},
+		{`{"Port":8465,"SourcePorts":8}`, ""},
+		{`{"Fallback":"vxlan","Port":8465,"SourcePorts":7}`, ""},
+		{`{"Fallback":"vxlan","Port":8465,"SourcePorts":8}`, "UDP port 8472 is to be that of udp and that of VXLAN too"},
+		{`{"Fallback":"vxlan","SourcePorts":4,"VXLAN":{"Port":8288}}`, "UDP port 8288 is to be that of udp and that of VXLAN too"},
+		{`{"Fallback":"vxlan","SourcePorts":4,"VXLAN":{"Port":8289}}`, ""},
 		{`{"Fallback":"vxlan","Port":8472}`, "UDP port"},
 		{`{"Fallback":"vxlan","VXLAN":{"Port":8285}}`, "UDP port"},
 		{`{"Fallback":"vxlan","Port":8472,"VXLAN":{"Port":4789}}`, ""},
@@ -136,6 +143,28 @@ func TestSetOwn(t *testing.T) {
 	kerneltest.Check(t, a.SetOwn(a.Lease))
 	awaitPath(t, a, b, "udp")
 	kerneltest.Exchange(t, a, b)
+}
+
+// Where the VTEP cannot be had, udp is not the worse for it: also when the lease
+// was renewed.
+func TestNoVTEP(t *testing.T) {
+	l := newLab(t, 2, false)
+	a, b := l.Nodes[0], l.Nodes[1]
+	kerneltest.Check(t, a.Close())
+	a.IP(t, "link", "del", "flannel.1")
+	a.IP(t, "link", "add", "flannel.1", "type", "bridge")
+	a.Start()
+	if log := a.Log.String(); !strings.Contains(log, "the fallback is not there") {
+		t.Fatalf("log:\n%s", log)
+	}
+	kerneltest.Check(t, a.SetOwn(a.Lease))
+	a.SetPeers(a.Peers())
+	awaitPath(t, a, b, "udp")
+	awaitPath(t, b, a, "udp")
+	kerneltest.Exchange(t, a, b)
+	if problems := a.Status().Problems; len(problems) == 0 {
+		t.Error("the status tells of no problem")
+	}
 }
 
 // Another subnet, by which every route has another source: the kernel takes the

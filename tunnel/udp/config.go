@@ -72,13 +72,6 @@ func CheckSettings(raw json.RawMessage, dualStack bool) error {
 	return err
 }
 
-// Ports returns the first and the last of the UDP ports that a node binds, as
-// a cluster's Backend object says.
-func Ports(raw json.RawMessage) (first, last int, err error) {
-	s, err := parseSettings(raw, false)
-	return s.Port, s.Port + s.SourcePorts - 1, err
-}
-
 // parseSettings reads the Backend object.
 func parseSettings(raw json.RawMessage, dualStack bool) (settings, error) {
 	s := settings{Port: DefaultPort, SourcePorts: 1}

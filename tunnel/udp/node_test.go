@@ -31,6 +31,8 @@ type setup struct {
 	disable []Feature
 	flannel bool // leases announce nothing
 	workers int  // 0: one
+
+	sourcePorts int // 0: not asked for
 }
 
 // node is one engine in a namespace of its own. Its tunnel addresses serve as
@@ -127,7 +129,11 @@ func testLease(n int, s setup) subnet.Lease {
 	}}
 	l.Attrs.NodeID = fmt.Sprintf("node%d", n)
 	l.Attrs.BackendType = "udp"
-	if !s.flannel {
+	switch {
+	case s.flannel:
+	case s.sourcePorts > 1:
+		l.Attrs.BackendData = []byte(`{"weft":1,"source_ports":true}`)
+	default:
 		l.Attrs.BackendData = tunnel.Announcement()
 	}
 	if s.outer6 {
@@ -150,7 +156,11 @@ func testConfig(n int, s setup, log *logBuffer) Config {
 		u.IPv4 = outer(n, false)
 		u.PublicIPv4 = u.IPv4
 	}
-	return Config{Underlay: u, Network: testNetwork, Log: slog.New(slog.NewTextHandler(log, nil)), Disable: s.disable, Workers: max(s.workers, 1)}
+	backend := []byte("{}")
+	if s.sourcePorts > 0 {
+		backend = fmt.Appendf(nil, `{"SourcePorts":%d}`, s.sourcePorts)
+	}
+	return Config{Backend: backend, Underlay: u, Network: testNetwork, Log: slog.New(slog.NewTextHandler(log, nil)), Disable: s.disable, Workers: max(s.workers, 1)}
 }
 
 // newNode starts an engine, which the end of the test closes.

@@ -3,6 +3,7 @@ package udp
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"testing"
@@ -18,9 +19,16 @@ func TestDefaultWorkers(t *testing.T) {
 	}
 }
 
-// Flows are spread over the workers of their sender, and each stays in order.
+// Flows are spread over the workers of their sender, over those of their
+// receiver if there are several source ports, and each stays in order.
 func TestWorkersKeepOrder(t *testing.T) {
-	a, b := newPair(t, setup{workers: 4})
+	for _, sourcePorts := range []int{1, maxSourcePorts} {
+		t.Run(fmt.Sprintf("%d source ports", sourcePorts), func(t *testing.T) { workersKeepOrder(t, sourcePorts) })
+	}
+}
+
+func workersKeepOrder(t *testing.T, sourcePorts int) {
+	a, b := newPair(t, setup{workers: 4, sourcePorts: sourcePorts})
 	const flows, rounds = 32, 100
 	const burst = 2 // of each flow; all together fit the queues
 	to := listenUDP(t, b, b.ipv4)
@@ -65,8 +73,8 @@ func TestWorkersKeepOrder(t *testing.T) {
 			busy++
 		}
 	}
-	if busy != 1 {
-		t.Errorf("what one peer sent from one port was received by %d workers", busy)
+	if (busy == 1) != (sourcePorts == 1) {
+		t.Errorf("what one peer sent from %d ports was received by %d workers", sourcePorts, busy)
 	}
 }
 
