@@ -204,7 +204,7 @@ func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	b.checksum = vxlan.NewChecksumTest(b.vtep, b.log, b.applyLogged)
+	b.checksum = vxlan.NewChecksumTest(b.vtep, b.log, func() { _ = b.applyLogged() })
 	b.log.Info("fallback is up", "devices", b.vtep.Devices(), "port", b.vtep.Port(), "mtu", b.mtu)
 	for _, err := range b.vtep.Missing() {
 		b.log.Warn("a part of the network has no fallback", "why", err)
@@ -246,7 +246,8 @@ func (b *Backend) startUDP(net *netstate.Reconciler, own subnet.Lease) error {
 }
 
 // SetOwn implements tunnel.Backend. Without a lease the VXLAN devices are down,
-// and what comes out of the TUN is dropped.
+// and what comes out of the TUN is dropped. As at the start, a fallback that
+// cannot be had is no reason to do without udp.
 func (b *Backend) SetOwn(own subnet.Lease) error {
 	if b.net == nil {
 		return errNotStarted
@@ -257,9 +258,7 @@ func (b *Backend) SetOwn(own subnet.Lease) error {
 	b.mu.Lock()
 	b.own = own
 	b.mu.Unlock()
-	b.applying.Lock()
-	defer b.applying.Unlock()
-	if err := b.apply(); err != nil {
+	if err := b.applyLogged(); err != nil && b.engine == nil {
 		return fmt.Errorf("set addresses and routes: %w", err)
 	}
 	return nil
@@ -274,7 +273,7 @@ func (b *Backend) SetPeers(leases []subnet.Lease) {
 	b.mu.Lock()
 	b.meet(leases)
 	b.mu.Unlock()
-	b.applyLogged()
+	_ = b.applyLogged()
 	b.notify() // new peers are asked at once
 }
 
@@ -287,17 +286,19 @@ func (b *Backend) apply() error {
 	return net.Apply(s)
 }
 
-func (b *Backend) applyLogged() {
+// applyLogged logs an error, if it is another one than the last time.
+func (b *Backend) applyLogged() error {
 	b.applying.Lock()
 	defer b.applying.Unlock()
-	told := ""
-	if err := b.apply(); err != nil {
+	err, told := b.apply(), ""
+	if err != nil {
 		told = err.Error()
 		if told != b.told {
 			b.log.Error("not every peer is reached as it should be; this is tried again", "error", err)
 		}
 	}
 	b.told = told
+	return err
 }
 
 // withdraw takes routes away at once. No state that has them is being applied,

@@ -165,6 +165,7 @@ func TestNoVTEP(t *testing.T) {
 	if problems := a.Status().Problems; len(problems) == 0 {
 		t.Error("the status tells of no problem")
 	}
+	a.IP(t, "link", "del", "flannel.1")
 }
 
 // Another subnet, by which every route has another source: the kernel takes the

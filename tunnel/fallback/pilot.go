@@ -127,7 +127,7 @@ func (pl *pilot) look(now time.Time, stood time.Duration) (next time.Duration) {
 	}
 	if pl.stale && !now.Before(pl.next) {
 		began := time.Now()
-		pl.applyLogged()
+		_ = pl.applyLogged()
 		took := time.Since(began)
 		pl.stale, pl.next = false, began.Add(took+max(calm, calmTimes*took))
 	}
