@@ -79,6 +79,9 @@ func TestOneWayOnly(t *testing.T) {
 	if len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "modprobe tun") || !strings.Contains(noTUN.Log.String(), "there is no TUN") {
 		t.Errorf("problems %q, log\n%s", s.Problems, noTUN.Log)
 	}
+	if n := strings.Count(noTUN.Log.String(), "a lease cannot be served"); n != 1 {
+		t.Errorf("%d leases are told of, want 1:\n%s", n, noTUN.Log)
+	}
 	if err := noTUN.Health(); err != nil {
 		t.Error(err)
 	}

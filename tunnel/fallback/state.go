@@ -51,11 +51,15 @@ func (b *Backend) meet(leases []subnet.Lease) {
 		}
 	}
 	b.paths = paths
+	before := b.skipped
 	b.skipped = nil
 	for _, s := range skipped {
 		if ipv4, _, _ := strings.Cut(s.Subnet, " "); !served[ipv4] {
 			b.skipped = append(b.skipped, s)
 		}
+	}
+	if b.engine == nil { // else the engine tells
+		tunnel.LogSkipped(b.log, before, b.skipped)
 	}
 }
 

@@ -126,11 +126,7 @@ func (k *Keeper) apply() {
 func (k *Keeper) state() netstate.State {
 	s, skipped := k.plan(k.own, k.peers)
 	s.Partial = !k.known
-	for _, p := range skipped {
-		if !slices.Contains(k.skipped, p) {
-			k.log.Warn("a lease cannot be served", "subnet", p.Subnet, "why", p.Why)
-		}
-	}
+	tunnel.LogSkipped(k.log, k.skipped, skipped)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.skipped = skipped

@@ -302,36 +302,11 @@ func (e *Engine) replaceTable() {
 	}
 	table := tunnel.NewTable(self, e.peers, before)
 	e.table.Store(table)
-	e.logSkipped(before.Skipped(), table.Skipped())
+	tunnel.LogSkipped(e.log, before.Skipped(), table.Skipped())
 }
 
 // no6In6: an IPv6 packet of the least size does not fit an IPv6 underlay.
 func (e *Engine) no6In6() bool { return e.cfg.Underlay.MTU < minMTUIPv6+overheadIPv6 }
-
-// maxSkippedLines is how many leases are named in the log at once.
-const maxSkippedLines = 10
-
-// logSkipped logs leases that cannot be served, once each.
-func (e *Engine) logSkipped(before, now []tunnel.SkippedPeer) {
-	known := make(map[tunnel.SkippedPeer]bool, len(before))
-	for _, s := range before {
-		known[s] = true
-	}
-	lines, more := 0, 0
-	for _, s := range now {
-		switch {
-		case known[s]:
-		case lines == maxSkippedLines:
-			more++
-		default:
-			lines++
-			e.log.Warn("a lease cannot be served", "subnet", s.Subnet, "why", s.Why)
-		}
-	}
-	if more > 0 {
-		e.log.Warn("more leases cannot be served, see the status", "leases", more)
-	}
-}
 
 // Close stops carrying packets, as far as that was begun, and removes the
 // device. Threads end before what they use is closed: a descriptor's number may
