@@ -23,7 +23,7 @@ const (
 	tick      = 50 * time.Millisecond
 	quickTick = 10 * time.Millisecond
 	gap       = 5 * time.Millisecond
-	gapTimes  = 10 // as long as the last look took, but no longer than tick
+	gapTimes  = 50 // as long as the last look took, but no longer than tick
 
 	// calm is the least time between two changes of routes that may wait: at a
 	// start each peer has one. It is more where they take long: of thousands of
