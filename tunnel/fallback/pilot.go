@@ -35,6 +35,11 @@ const (
 	// having stood still.
 	pause = 5 * tick
 
+	// starved is for how long answers must lie unread before the receiving
+	// threads count as having stood still. A busy host has them wait 10 ms often,
+	// and a path that is dead must be found there too.
+	starved = 2 * tick
+
 	// Probes per second and in a burst, whatever the number of peers. Those
 	// to peers whose answers are late have a share of their own: they are what
 	// tells a path that is dead, or a way out of this host that is.
@@ -82,6 +87,7 @@ type pilot struct {
 	turn   int       // which peer is first to be asked
 	stale  bool      // paths have changed and routes have not
 	next   time.Time // routes are not changed before, if that may wait
+	unread time.Time // since when answers may lie unread; zero if none do
 	unsaid int       // lines left out
 }
 
@@ -102,19 +108,36 @@ func (pl *pilot) fly(ctx context.Context) {
 			}
 		}
 		now := time.Now()
-		stood := now.Sub(last)
-		if stood < pause && !pl.engine.Starved() {
-			stood = 0
-		}
-		next := pl.look(now, stood)
+		next := pl.look(now, pl.stoodStill(last, now, pl.engine.Starved()))
 		last, rest = now, min(max(gap, gapTimes*time.Since(now)), tick)
 		timer.Reset(next)
 	}
 }
 
+// stoodStill is for how long this process, or its part that receives, has stood
+// still up to now, as far as it was not told before. last is when it was asked
+// before, unread whether anything lies unread since then.
+func (pl *pilot) stoodStill(last, now time.Time, unread bool) time.Duration {
+	switch {
+	case now.Sub(last) >= pause:
+		pl.unread = time.Time{}
+		return now.Sub(last)
+	case !unread:
+		pl.unread = time.Time{}
+		return 0
+	case pl.unread.IsZero():
+		pl.unread = last
+	}
+	stood := now.Sub(pl.unread)
+	if stood < starved {
+		return 0
+	}
+	pl.unread = now
+	return stood
+}
+
 // look sees what has happened since the last look, and tells when to look again
-// if nothing happens. stood is for how long this process, or its part that
-// receives, stood still meanwhile.
+// if nothing happens.
 func (pl *pilot) look(now time.Time, stood time.Duration) (next time.Duration) {
 	pl.mu.Lock()
 	var lines news
