@@ -57,10 +57,6 @@ const (
 
 	// tunInterval is how often it is tried whether there can be a TUN.
 	tunInterval = 10 * time.Second
-
-	// Lines of log about peers' paths, per second and in a burst.
-	lineRate  = 1
-	lineBurst = 20
 )
 
 // run sends probes and moves peers, until ctx ends.
@@ -277,31 +273,6 @@ func (pl *pilot) askVTEP(p *peer, now time.Time, lines *news) {
 	if !before && p.path.vxlan.silent() && p.path.way == byUDP {
 		lines.add(slog.LevelWarn, "peer has no fallback now: its VTEP does not answer", p,
 			fmt.Sprintf("%d ARP requests were lost; is UDP port %d filtered on the way?", standbyMissed, pl.vtep.Port()))
-	}
-}
-
-// news are log lines about peers.
-type news []func(*slog.Logger)
-
-func (n *news) add(level slog.Level, msg string, p *peer, why string) {
-	*n = append(*n, func(log *slog.Logger) {
-		log.Log(context.Background(), level, msg, "subnet", p.udp.Subnet, "node", p.udp.NodeID, "endpoint", p.udp.Endpoint, "why", why)
-	})
-}
-
-// say writes lines, but not hundreds when hundreds of peers are moved: of what
-// is left out, the number is told later.
-func (pl *pilot) say(lines news) {
-	for _, line := range lines {
-		if !pl.lines.Allow() {
-			pl.unsaid++
-			continue
-		}
-		line(pl.log)
-	}
-	if pl.unsaid > 0 && pl.lines.Allow() {
-		pl.log.Warn("more peers changed their path, see the status", "changes", pl.unsaid)
-		pl.unsaid = 0
 	}
 }
 
