@@ -67,7 +67,7 @@ func TestManyRoutes(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, 10*time.Second, func() error {
-		if n := h.log.count("more_objects="); n != 1 {
+		if n := h.log.count(`msg="put back" more_objects=`); n != 1 {
 			return fmt.Errorf("nothing healed:\n%s", h.log)
 		}
 		return nil
