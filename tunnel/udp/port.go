@@ -9,9 +9,8 @@ import (
 )
 
 // tunPort is one queue of the TUN and udpPort one socket, as a thread uses
-// them.
-// Calls do not block, and move a whole batch or superpacket
-// each. Tests put memory in the place of descriptors.
+// them. Calls do not block, and move a whole batch or superpacket each. Tests
+// put memory in the place of descriptors.
 type tunPort interface {
 	// read reads one packet, with its vnet header if the TUN has any.
 	read(b []byte) (int, unix.Errno)
