@@ -158,8 +158,8 @@ const (
 	lossLimit     = 0.001
 	trialFor      = 200 * time.Millisecond
 	leastOfTrial  = 100.0 // datagrams: fewer tell nothing of the loss
-	confirmTrials = 4
-	confirmLess   = 0.93 // of the rate, after each trial that failed
+	confirmTrials = 6
+	confirmLess   = 0.93 // of the rate, after a trial that failed; squared for each further one
 	overload      = 2    // times the highest rate
 )
 
@@ -173,6 +173,7 @@ func (s *sampler) searched(ctx context.Context) (metrics []metric, used usage, e
 		return nil, used, err
 	}
 	var o observation
+	less := confirmLess
 	for range confirmTrials {
 		if !found {
 			break
@@ -185,7 +186,7 @@ func (s *sampler) searched(ctx context.Context) (metrics []metric, used usage, e
 			s.r.guess[key] = rate
 			break
 		}
-		rate *= confirmLess
+		rate, less = rate*less, less*less
 	}
 	if len(metrics) == 0 {
 		s.r.results.addUnborne(s.work.name, s.path.name, s.profile.name)
