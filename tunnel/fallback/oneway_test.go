@@ -154,14 +154,17 @@ func TestNoVTEP(t *testing.T) {
 	l := newLab(t, 2, false)
 	a, b := l.Nodes[0], l.Nodes[1]
 	kerneltest.Check(t, a.Close())
+	kerneltest.Check(t, b.Close()) // what it saw of a's end would hold it back
 	a.IP(t, "link", "del", "flannel.1")
 	a.IP(t, "link", "add", "flannel.1", "type", "bridge")
 	a.Start()
+	b.Start()
 	if log := a.Log.String(); !strings.Contains(log, "the fallback is not there") {
 		t.Fatalf("log:\n%s", log)
 	}
 	kerneltest.Check(t, a.SetOwn(a.Lease))
 	a.SetPeers(a.Peers())
+	b.SetPeers(b.Peers())
 	awaitPath(t, a, b, "udp")
 	awaitPath(t, b, a, "udp")
 	kerneltest.Exchange(t, a, b)
