@@ -77,7 +77,7 @@ func TestOverload(t *testing.T) {
 		for _, n := range c.since(before) {
 			lost += n
 		}
-		if arrived+lost != f.offered {
+		if missing := int64(f.offered - arrived - lost); max(missing, -missing) > int64(f.offered/uncounted) {
 			return fmt.Sprintf("%d datagrams sent, %d arrived, %d counted as dropped: %v", f.offered, arrived, lost, c.since(before))
 		}
 		return ""
@@ -102,6 +102,10 @@ func TestOverload(t *testing.T) {
 	c.exchange(c.hosts[0], c.hosts[1])
 	c.exchange(c.hosts[1], c.hosts[0])
 }
+
+// uncounted: of so many datagrams one may get lost where the kernel counts by
+// CPU and not by namespace, for instance in the queues between devices.
+const uncounted = 10_000
 
 // maxGrowth is by how many KiB weftd may grow under load: what it queued would
 // be more.
