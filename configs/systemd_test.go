@@ -8,17 +8,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/weftnet/weft/bench/lab/labtest"
 )
 
 // unitDir has the unit with a program that is there, and all drop-ins.
 func unitDir(t *testing.T) (service string) {
 	t.Helper()
-	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		if os.Geteuid() != 0 {
-			t.Skip("needs systemd-analyze of systemd")
-		}
-		t.Fatal("systemd-analyze is missing: .ci/packages installs it")
-	}
+	labtest.Program(t, "systemd", "systemd-analyze")
 	unit, err := os.ReadFile("systemd/weftd.service")
 	if err != nil {
 		t.Fatal(err)

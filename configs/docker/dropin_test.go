@@ -7,17 +7,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/weftnet/weft/bench/lab/labtest"
 )
 
 // systemd finds nothing to say about either drop-in, and neither ties Docker's
 // restarts to weftd's.
 func TestDropInsAreClean(t *testing.T) {
-	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		if os.Geteuid() != 0 {
-			t.Skip("needs systemd-analyze of systemd")
-		}
-		t.Fatal("systemd-analyze is missing: .ci/packages installs it")
-	}
+	labtest.Program(t, "systemd", "systemd-analyze")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,6 @@ import (
 )
 
 func TestChoice(t *testing.T) {
-	requireLegacy(t)
 	const (
 		rulesLegacy  = "iptables-legacy -A INPUT -j ACCEPT; iptables-legacy -A INPUT -j ACCEPT"
 		ruleNFT      = "iptables-nft -A INPUT -j ACCEPT"
@@ -39,6 +38,9 @@ func TestChoice(t *testing.T) {
 			ModeAuto, ModeIPTablesNFT, "holds the host's rules", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if strings.Contains(c.setup, "legacy") || c.mode == ModeIPTablesLegacy {
+				requireLegacy(t)
+			}
 			ns := labtest.Namespace(t, "choice")
 			_, err := ns.Output("sh", "-c", "true;"+c.setup)
 			must(t, err)
@@ -74,9 +76,14 @@ func defaultFlavour(t *testing.T) Mode {
 // Looking at the legacy flavour must not set it up: its presence alone makes
 // iptables-nft warn, and packets walk it.
 func TestChoiceLeavesNoTrace(t *testing.T) {
-	if m := defaultFlavour(t); m != ModeIPTablesNFT {
-		t.Skipf("the command iptables stands for %s here", m)
+	// Where the host's default is the legacy flavour, that one is set up.
+	dir := t.TempDir()
+	for _, name := range []string{"iptables", "ip6tables"} {
+		for _, suffix := range []string{"", "-save", "-restore"} {
+			must(t, os.Symlink(labtest.Program(t, "iptables", name+"-nft"+suffix), filepath.Join(dir, name+suffix)))
+		}
 	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	ns := labtest.Namespace(t, "trace")
 	must(t, ns.Do(func() error {
 		if _, err := New(ModeAuto, quietLog()); err != nil {

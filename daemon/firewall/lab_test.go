@@ -252,6 +252,7 @@ func modes(t *testing.T, test func(t *testing.T, mode Mode)) {
 // can make up for.
 func requireLegacy(t *testing.T) {
 	t.Helper()
+	labtest.Program(t, "iptables", "iptables-legacy")
 	ns := labtest.Namespace(t, "legacy")
 	out, err := ns.Output("iptables-legacy", "-t", "filter", "-S")
 	if err != nil && strings.Contains(out, "do you need to insmod") {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/weftnet/weft/bench/lab/labtest"
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/subnet/subnettest"
 )
@@ -25,13 +25,7 @@ type external struct {
 
 func startExternal(t *testing.T, members int) *external {
 	t.Helper()
-	bin, err := exec.LookPath("etcd")
-	if err != nil {
-		if os.Geteuid() == 0 {
-			t.Fatal("the etcd server is not installed (package etcd-server)")
-		}
-		t.Skip("the etcd server is not installed (package etcd-server)")
-	}
+	bin := labtest.Program(t, "etcd-server", "etcd")
 	e := &external{}
 	var peers, cluster []string
 	for i := range members {

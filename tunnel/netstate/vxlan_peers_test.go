@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/bench/lab/labtest"
 )
 
 // A process that starts anew disturbs nothing: what it does not know yet stays
@@ -154,9 +155,7 @@ func TestTxChecksum(t *testing.T) {
 		_, after, _ := strings.Cut(out, "tx-checksumming: ")
 		return strings.Fields(after)[0]
 	}
-	if _, err := exec.LookPath("ethtool"); err != nil {
-		t.Fatal("this test reads offloads with the command ethtool: install it")
-	}
+	labtest.Program(t, "ethtool", "ethtool")
 	s := vxlanState()
 	for _, c := range []struct {
 		set  Switch

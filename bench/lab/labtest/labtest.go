@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"sync"
@@ -22,6 +23,21 @@ func RequireRoot(t testing.TB) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: makes network namespaces and devices")
 	}
+}
+
+// Program returns the path of a program of the Debian package pkg, which
+// .ci/packages installs. As root a missing one fails the test; without root,
+// where nothing could be installed, it skips.
+func Program(t testing.TB, pkg, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil && os.Geteuid() != 0 {
+		t.Skipf("needs %s of the package %s", name, pkg)
+	}
+	if err != nil {
+		t.Fatalf("%v: install the package %s (.ci/packages does)", err, pkg)
+	}
+	return path
 }
 
 // Full tells whether slow cases are to run, too; otherwise it says in the log
