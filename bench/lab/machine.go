@@ -37,15 +37,15 @@ done
 mkdir -p "$3" /run/systemd/nspawn
 mount -t tmpfs -o mode=0755 tmpfs /run/systemd/nspawn
 mount -t tmpfs -o mode=0755 tmpfs "$3"
-mkdir "$3/upper" "$3/work" "$3/root"
-mount -t overlay -o "lowerdir=/,upperdir=$3/upper,workdir=$3/work" overlay "$3/root"
-rm -rf "$3/root/etc/systemd/system"
-mkdir "$3/root/etc/systemd/system"
+mkdir "$3/upper" "$3/work" "$3/tree"
+mount -t overlay -o "lowerdir=/,upperdir=$3/upper,workdir=$3/work" overlay "$3/tree"
+rm -rf "$3/tree/etc/systemd/system"
+mkdir "$3/tree/etc/systemd/system"
 export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 while :; do
 	status=0
 	systemd-nspawn --quiet --register=no --keep-unit --link-journal=no --console=pipe \
-		--directory="$3/root" --machine="$2" --boot --capability=CAP_NET_ADMIN \
+		--directory="$3/tree" --machine="$2" --boot --capability=CAP_NET_ADMIN \
 		--network-namespace-path="/run/netns/$1" --bind-ro="$4:/mnt" || status=$?
 	[ "$status" = 133 ] || exit "$status"
 done
