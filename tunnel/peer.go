@@ -24,18 +24,29 @@ type Announced struct {
 	// take that, but the firewalls on the way must let it through: who asked
 	// for it (the config's SourcePorts) has seen to that.
 	SourcePorts bool `json:"source_ports,omitempty"`
+
+	// Assist: its kernel takes datagrams of the udp path by itself (package
+	// tunnel/udp/assist), so that the checksum of the packet inside may be left
+	// for the card to make.
+	Assist bool `json:"assist,omitempty"`
 }
 
 // Announcement is the BackendData that announces WireVersion and no more.
 func Announcement() json.RawMessage { return json.RawMessage(announcement) }
 
-var announcement = `{"weft":` + strconv.Itoa(WireVersion) + `}`
+var (
+	announcement = `{"weft":` + strconv.Itoa(WireVersion) + `}`
+	withAssist   = `{"weft":` + strconv.Itoa(WireVersion) + `,"assist":true}`
+)
 
 // ReadAnnounced reads a lease's BackendData: zero for a flannel node, which
 // writes none, and for data that is not weft's.
 func ReadAnnounced(data json.RawMessage) Announced {
-	if string(data) == announcement {
-		return Announced{Weft: WireVersion} // without parsing, for clusters of many nodes
+	switch string(data) { // without parsing, for clusters of many nodes
+	case withAssist:
+		return Announced{Weft: WireVersion, Assist: true}
+	case announcement:
+		return Announced{Weft: WireVersion}
 	}
 	var a Announced
 	if json.Unmarshal(data, &a) != nil || a.Weft <= 0 {
@@ -54,6 +65,7 @@ type Peer struct {
 	Probe    int        // version of package probe that it answers, 0: none
 
 	SourcePorts bool // it takes packets from further source ports
+	Assist      bool // its kernel takes packets by itself
 
 	// State outlives the Peer: the Peer of a later Table with the same
 	// subnet and endpoint has the same one.

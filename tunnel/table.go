@@ -97,6 +97,7 @@ func newPeer(self Self, l subnet.Lease) (Peer, error) {
 		public: [2]netip.Addr{l.Attrs.PublicIP, l.Attrs.PublicIPv6},
 
 		SourcePorts: says.SourcePorts,
+		Assist:      says.Assist,
 	}
 	if err := checkLease(self, "udp", l); err != nil {
 		return Peer{}, err

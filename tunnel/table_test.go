@@ -101,6 +101,9 @@ func TestAnnounced(t *testing.T) {
 		`{"weft":1,"no_udp":true}`:  {Weft: 1, NoUDP: true},
 
 		`{"weft":1,"source_ports":true}`:                             {Weft: 1, SourcePorts: true},
+		`{"weft":1,"assist":true}`:                                   {Weft: 1, Assist: true},
+		`{"weft":1,"source_ports":true,"assist":true}`:               {Weft: 1, SourcePorts: true, Assist: true},
+		`{"assist":true}`:                                            {},
 		`{"source_ports":true}`:                                      {},
 		`{"VNI":1,"probe":1,"weft":1,"VtepMAC":"02:00:00:00:00:01"}`: {Weft: 1, Probe: 1},
 		"": {}, "null": {}, "{}": {}, `{"weft":-1}`: {}, `{"weft":"1"}`: {}, `{"weft":`: {}, "1": {},
@@ -109,6 +112,19 @@ func TestAnnounced(t *testing.T) {
 	} {
 		if got := ReadAnnounced(json.RawMessage(data)); got != want {
 			t.Errorf("%s announces %+v, want %+v", data, got, want)
+		}
+	}
+}
+
+// What nodes of large clusters announce is read without parsing JSON.
+func TestCommonAnnouncementsAreCheap(t *testing.T) {
+	for _, a := range []Announced{{Weft: WireVersion}, {Weft: WireVersion, Assist: true}} {
+		data, err := json.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := testing.AllocsPerRun(100, func() { ReadAnnounced(data) }); n != 0 || ReadAnnounced(data) != a {
+			t.Errorf("%s is read as %+v with %v allocations", data, ReadAnnounced(data), n)
 		}
 	}
 }
@@ -308,7 +324,9 @@ func manyLeases(n int) (leases []subnet.Lease) {
 	for i := range n {
 		v4 := fmt.Sprintf("10.%d.%d.0/24", 64+i/256, i%256)
 		v6 := fmt.Sprintf("fd00:5:%x::/64", 2+i)
-		leases = append(leases, weft(v4, v6, fmt.Sprintf("198.18.%d.%d", i/256, i%256), ""))
+		l := weft(v4, v6, fmt.Sprintf("198.18.%d.%d", i/256, i%256), "")
+		l.Attrs.BackendData = json.RawMessage(`{"weft":1,"assist":true}`) // each of its own, as from etcd
+		leases = append(leases, l)
 	}
 	return leases
 }
