@@ -6,7 +6,7 @@ import "github.com/weftnet/weft/bench/report/chart"
 type palette map[string]int
 
 // preferred are the colours of known paths; others get those that are left.
-var preferred = []string{"udp", "vxlan", "direct", "host-gw", "udp-classic", "flanneld-udp", "flanneld-vxlan"}
+var preferred = []string{"udp", "vxlan", "direct", "host-gw", "udp-classic", "flanneld-udp", "flanneld-vxlan", "udp-user"}
 
 func newPalette(runs ...Run) palette {
 	var paths []string

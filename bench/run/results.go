@@ -124,8 +124,13 @@ func comparedWith(path, baseline string) (others []string) {
 	if path != baseline {
 		others = append(others, baseline)
 	}
-	if path == "udp" && baseline != "udp-classic" {
-		others = append(others, "udp-classic")
+	if path != "udp" {
+		return others
+	}
+	for _, lesser := range []string{"udp-user", "udp-classic"} {
+		if lesser != baseline {
+			others = append(others, lesser)
+		}
 	}
 	return others
 }

@@ -68,8 +68,9 @@ func TestNothingToFill(t *testing.T) {
 
 func TestComparedWith(t *testing.T) {
 	for key, want := range map[[2]string][]string{
-		{"udp", "vxlan"}:         {"vxlan", "udp-classic"},
-		{"udp", "udp-classic"}:   {"udp-classic"},
+		{"udp", "vxlan"}:         {"vxlan", "udp-user", "udp-classic"},
+		{"udp", "udp-classic"}:   {"udp-classic", "udp-user"},
+		{"udp-user", "vxlan"}:    {"vxlan"},
 		{"udp-classic", "vxlan"}: {"vxlan"},
 		{"vxlan", "vxlan"}:       nil,
 	} {
