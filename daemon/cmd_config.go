@@ -63,7 +63,8 @@ const configSetUsage = `Usage: weftd config set FILE|-|JSON [--force] [etcd flag
 Checks a network config and writes it to etcd: from a file, from standard input
 (-), or given as it is, for instance
   weftd config set '{"Network": "10.5.0.0/16", "Backend": {"Type": "udp"}}'
-Running daemons take it when they are restarted.
+Running daemons take it when they are restarted. An etcd that does not answer
+is waited for, up to 15 s.
 `
 
 func cmdConfigSet(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -91,7 +92,7 @@ func cmdConfigSet(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	for _, field := range subnet.UnknownFields(raw) {
 		warn(stderr, fmt.Sprintf("field %q is unknown and has no effect", field))
 	}
-	if err := setConfig(ctx, registry, config, raw, force); err != nil {
+	if err := setConfig(ctx, patient{registry, stderr}, config, raw, force); err != nil {
 		return fail(stderr, exitFailed, err)
 	}
 	effective, err := effectiveConfig(config)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,15 +13,22 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// ErrNoAnswer is in the errors of requests that etcd neither did nor refused,
+// and that it may do a little later: nothing listens there yet, or it has no
+// leader.
+var ErrNoAnswer = errors.New("etcd does not answer")
+
 // explained is an error in words that say what to do, around the one it
 // explains.
 type explained struct {
-	text string
-	err  error
+	text     string
+	err      error
+	noAnswer bool
 }
 
-func (e *explained) Error() string { return e.text }
-func (e *explained) Unwrap() error { return e.err }
+func (e *explained) Error() string        { return e.text }
+func (e *explained) Unwrap() error        { return e.err }
+func (e *explained) Is(target error) bool { return target == ErrNoAnswer && e.noAnswer }
 
 // explain says in one line what went wrong while doing what.
 func (r *Registry) explain(what string, err error) error {
@@ -28,7 +36,8 @@ func (r *Registry) explain(what string, err error) error {
 		return wrap(what, err)
 	}
 	at := "etcd at " + strings.Join(r.endpoints, ", ")
-	return &explained{text: what + ": " + at + ": " + r.reason(err), err: err}
+	reason, noAnswer := r.reason(err)
+	return &explained{text: what + ": " + at + ": " + reason, err: err, noAnswer: noAnswer}
 }
 
 func wrap(what string, err error) error {
@@ -41,19 +50,27 @@ func wrap(what string, err error) error {
 // reason translates an error of etcd, gRPC or the connection under it. gRPC
 // hands on only the text of what happened to a connection, hence the search
 // in texts; the tests provoke each.
-func (r *Registry) reason(err error) string {
+func (r *Registry) reason(err error) (words string, noAnswer bool) {
 	text := err.Error()
 	if s, ok := status.FromError(err); ok {
 		text = s.Message()
 	}
-	has := func(parts ...string) bool {
-		for _, p := range parts {
-			if strings.Contains(text, p) {
-				return true
-			}
-		}
-		return false
+	if words := r.refusal(text); words != "" {
+		return words, false
 	}
+	if words := r.silence(text, err); words != "" {
+		return words, true
+	}
+	// What is left, without gRPC's own words in front.
+	for _, p := range []string{"authentication handshake failed: ", "Error while dialing: ", "error reading from server: "} {
+		text = after(text, p)
+	}
+	return strings.TrimSuffix(text, `"`), false
+}
+
+// refusal puts into words what somebody has to mend, "" if it is not that.
+func (r *Registry) refusal(text string) string {
+	has := func(parts ...string) bool { return containsAny(text, parts...) }
 	switch {
 	// Answers of etcd.
 	case has(rpctypes.ErrUserEmpty.Error()):
@@ -68,8 +85,6 @@ func (r *Registry) reason(err error) string {
 		return fmt.Sprintf("%s lacks permission: grant its role everything below the prefix (etcdctl role grant-permission ROLE readwrite --prefix %s/)", who, r.prefix)
 	case has(rpctypes.ErrNoSpace.Error()):
 		return "its database is full: compact and defragment it, then run etcdctl alarm disarm"
-	case has(rpctypes.ErrNoLeader.Error(), rpctypes.ErrLeaderChanged.Error(), rpctypes.ErrTimeout.Error()):
-		return "it has no leader: a majority of its members must be up (" + text + ")"
 
 	// TLS, as this side sees it. The certificate errors are crypto/x509's.
 	case has("certificate signed by unknown authority"):
@@ -91,19 +106,29 @@ func (r *Registry) reason(err error) string {
 		return "it closes the connection: if it wants a certificate of its clients, give one with --etcd-certfile and --etcd-keyfile"
 	case has("EOF", "connection reset by peer", "broken pipe"):
 		return "it closed the connection"
+	}
+	return ""
+}
 
-	case has("connection refused"):
+// silence puts into words what may pass by itself, "" if it is not that.
+func (r *Registry) silence(text string, err error) string {
+	switch {
+	case containsAny(text, rpctypes.ErrNoLeader.Error(), rpctypes.ErrLeaderChanged.Error(), rpctypes.ErrTimeout.Error()):
+		return "it has no leader: a majority of its members must be up (" + text + ")"
+	case containsAny(text, "connection refused"):
 		return "connection refused: is etcd running, and does it listen there?"
-	case has("the client connection is closing"):
+	case containsAny(text, "no route to host", "network is unreachable"):
+		return after(text, "Error while dialing: ")
+	case containsAny(text, "the client connection is closing"):
 		return "the connection was given up for a fresh one"
 	case errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded:
 		return fmt.Sprintf("no answer within %v", r.timing.request.Round(time.Millisecond))
 	}
-	// What is left, without gRPC's own words in front.
-	for _, p := range []string{"authentication handshake failed: ", "Error while dialing: ", "error reading from server: "} {
-		text = after(text, p)
-	}
-	return strings.TrimSuffix(text, `"`)
+	return ""
+}
+
+func containsAny(text string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(text, p) })
 }
 
 // after returns what follows the last mark in text, or text.

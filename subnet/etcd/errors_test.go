@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // TestErrors provokes what users run into, and reads what they are told.
@@ -28,17 +31,18 @@ func TestErrors(t *testing.T) {
 	for name, tt := range map[string]struct {
 		cfg  Config
 		want []string // parts of the error
+		away bool     // it may answer later
 	}{
-		"refused":        {Config{Endpoints: []string{closed}}, []string{"list the leases: etcd at " + closed + ": connection refused: is etcd running, and does it listen there?"}},
-		"both refused":   {Config{Endpoints: []string{closed, closedPort(t)}}, []string{closed + ", http://127.0.0.1:", "connection refused"}},
-		"no answer":      {Config{Endpoints: []string{mute.url}}, []string{"no answer within 400ms"}},
-		"no such host":   {Config{Endpoints: []string{"http://etcd.invalid:2379"}}, []string{"etcd.invalid"}},
-		"wrong name":     {with(good, newProxyOn(t, "127.0.0.2", secure).url), []string{"its certificate is for another name", "127.0.0.2"}},
-		"no authority":   {Config{Endpoints: []string{secure}}, []string{"signed by an authority unknown here", "--etcd-cafile"}},
-		"no certificate": {with(Config{CAFile: f.CA.Cert}, secure), []string{"--etcd-certfile and --etcd-keyfile"}},
-		"http to TLS":    {Config{Endpoints: []string{strings.Replace(secure, "https", "http", 1)}}, []string{"write https if it uses TLS"}},
-		"https to plain": {with(good, strings.Replace(plain, "http", "https", 1)), []string{"it speaks no TLS there: write http instead of https"}},
-		"not etcd":       {Config{Endpoints: []string{talker(t, "SSH-2.0-OpenSSH_9.2p1\r\n")}}, []string{"etcd at http://127.0.0.1:"}},
+		"refused":        {Config{Endpoints: []string{closed}}, []string{"list the leases: etcd at " + closed + ": connection refused: is etcd running, and does it listen there?"}, true},
+		"both refused":   {Config{Endpoints: []string{closed, closedPort(t)}}, []string{closed + ", http://127.0.0.1:", "connection refused"}, true},
+		"no answer":      {Config{Endpoints: []string{mute.url}}, []string{"no answer within 400ms"}, true},
+		"no such host":   {Config{Endpoints: []string{"http://etcd.invalid:2379"}}, []string{"etcd.invalid"}, false},
+		"wrong name":     {with(good, newProxyOn(t, "127.0.0.2", secure).url), []string{"its certificate is for another name", "127.0.0.2"}, false},
+		"no authority":   {Config{Endpoints: []string{secure}}, []string{"signed by an authority unknown here", "--etcd-cafile"}, false},
+		"no certificate": {with(Config{CAFile: f.CA.Cert}, secure), []string{"--etcd-certfile and --etcd-keyfile"}, false},
+		"http to TLS":    {Config{Endpoints: []string{strings.Replace(secure, "https", "http", 1)}}, []string{"write https if it uses TLS"}, false},
+		"https to plain": {with(good, strings.Replace(plain, "http", "https", 1)), []string{"it speaks no TLS there: write http instead of https"}, false},
+		"not etcd":       {Config{Endpoints: []string{talker(t, "SSH-2.0-OpenSSH_9.2p1\r\n")}}, []string{"etcd at http://127.0.0.1:"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := open(t, tt.cfg)
@@ -49,6 +53,9 @@ func TestErrors(t *testing.T) {
 				t.Fatal("the call worked")
 			}
 			oneLine(t, err)
+			if errors.Is(err, ErrNoAnswer) != tt.away {
+				t.Errorf("etcd may answer later: %v, want %v; %v", !tt.away, tt.away, err)
+			}
 			for _, want := range tt.want {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("got  %q\nwant %q", err, want)
@@ -58,6 +65,21 @@ func TestErrors(t *testing.T) {
 			err = r.Watch(t.Context(), 1, nil)
 			oneLine(t, err)
 		})
+	}
+}
+
+// What cannot be provoked here without other hosts.
+func TestSilence(t *testing.T) {
+	r := open(t, Config{Endpoints: []string{"http://192.0.2.1:2379"}})
+	for text, want := range map[string]string{
+		`connection error: desc = "transport: Error while dialing: dial tcp 192.0.2.1:2379: connect: no route to host"`:       "dial tcp 192.0.2.1:2379: connect: no route to host",
+		`connection error: desc = "transport: Error while dialing: dial tcp 192.0.2.1:2379: connect: network is unreachable"`: "dial tcp 192.0.2.1:2379: connect: network is unreachable",
+		"etcdserver: no leader": "it has no leader: a majority of its members must be up (etcdserver: no leader)",
+	} {
+		err := r.explain("list the leases", status.Error(codes.Unavailable, text))
+		if want = "list the leases: etcd at http://192.0.2.1:2379: " + want; err.Error() != want || !errors.Is(err, ErrNoAnswer) {
+			t.Errorf("%q, may answer later: %v; want %q", err, errors.Is(err, ErrNoAnswer), want)
+		}
 	}
 }
 
