@@ -84,13 +84,8 @@ func (a *Assist) Err() error { return nil }
 func (a *Assist) Close() error { return nil }
 
 // Check tells why this host's kernel cannot do it, nil if it can. It loads the
-// programs and attaches nothing. Like Attach it looks at the network namespace
-// of the calling goroutine's thread, and fails if CheckIPsec does.
+// programs and attaches nothing. Whether there is IPsec, which may change while
+// the programs are attached, is for the caller to ask: see IPsec.
 func Check() error { return errNotBuilt }
-
-// CheckIPsec tells that the network namespace of the calling goroutine's thread
-// has IPsec policies. The kernel would pass the tunnel's datagrams by them, so
-// that what is to be encrypted would not be. Policies may come at any time.
-func CheckIPsec() error { return nil }
 
 var errNotBuilt = errors.New("not built yet")
