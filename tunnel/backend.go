@@ -45,7 +45,8 @@ type Network struct {
 // and Health, which may be called from any at any time.
 type Backend interface {
 	// Data is what this node's lease announces: the backend type and its
-	// data for IPv4 and IPv6, either of which may be nil.
+	// data for IPv4 and IPv6, either of which may be nil. It may change while
+	// the backend runs.
 	Data() (typ string, v4, v6 json.RawMessage)
 
 	// MTU is what containers should use, in bytes.
@@ -98,6 +99,18 @@ type Status struct {
 	Skipped      []SkippedPeer     `json:"skipped,omitempty"`
 	Problems     []string          `json:"problems,omitempty"` // what the kernel does not hold as it should
 	Drops        map[string]uint64 `json:"drops,omitempty"`    // packets by reason
+
+	// ByKernel is what of the peers' packets, which include it, the kernel has
+	// carried without the daemon; nil where it carries none.
+	ByKernel *Carried `json:"by_kernel,omitempty"`
+}
+
+// Carried counts inner packets.
+type Carried struct {
+	TxPackets uint64 `json:"tx_packets"`
+	TxBytes   uint64 `json:"tx_bytes"`
+	RxPackets uint64 `json:"rx_packets"`
+	RxBytes   uint64 `json:"rx_bytes"`
 }
 
 // Capability is an offload or feature of the kernel, in force or not.

@@ -133,7 +133,7 @@ func (b *Backend) Data() (typ string, v4, v6 json.RawMessage) {
 	if b.engine == nil {
 		d.Probe, d.NoUDP = 0, true
 	} else {
-		d.SourcePorts = b.engine.SourcePorts()
+		d.SourcePorts, d.Assist = b.engine.SourcePorts(), b.engine.Assists()
 	}
 	v4, v6 = b.vtep.Data()
 	if v4 != nil {
@@ -241,8 +241,7 @@ func (b *Backend) startUDP(net *netstate.Reconciler, own subnet.Lease) error {
 	if err := net.Apply(s); err != nil {
 		return err
 	}
-	b.engine.Run(own)
-	return nil
+	return b.engine.Run(own)
 }
 
 // SetOwn implements tunnel.Backend. Without a lease the VXLAN devices are down,

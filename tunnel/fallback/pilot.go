@@ -165,7 +165,8 @@ func (pl *pilot) decide(now time.Time, stood time.Duration, lines *news) (dead [
 			continue
 		}
 		moved := false
-		p.path.traffic(p.udp.State.Tx.Packets.Load()+p.udp.State.Filtered.Load(), now)
+		sent, _ := pl.engine.Traffic(p.udp)
+		p.path.traffic(sent.Packets+p.udp.State.Filtered.Load(), now)
 		if stood > 0 {
 			p.path.forgive(stood, now)
 		}

@@ -49,15 +49,14 @@ func New(cfg Config) (*Backend, error) {
 }
 
 // Data announces wire version 1: this node takes IPv6, inside and outside, and
-// understands congestion marks; and spread source ports, if it spreads them.
+// understands congestion marks; spread source ports, if it spreads them; and the
+// kernel assist, while it has it.
 func (b *Backend) Data() (typ string, v4, v6 json.RawMessage) {
-	if b.SourcePorts() {
-		data, err := json.Marshal(tunnel.Announced{Weft: tunnel.WireVersion, SourcePorts: true})
-		if err == nil { // it is numbers and booleans
-			return "udp", data, nil
-		}
+	data, err := json.Marshal(tunnel.Announced{Weft: tunnel.WireVersion, SourcePorts: b.SourcePorts(), Assist: b.Assists()})
+	if err != nil { // it is numbers and booleans
+		data = tunnel.Announcement()
 	}
-	return "udp", tunnel.Announcement(), nil
+	return "udp", data, nil
 }
 
 // Start implements tunnel.Backend. Sockets, device and all else are opened on
@@ -89,8 +88,7 @@ func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	b.Run(own)
-	return nil
+	return b.Run(own)
 }
 
 func (b *Backend) setNet(r *netstate.Reconciler) {

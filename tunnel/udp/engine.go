@@ -30,7 +30,8 @@ type Engine struct {
 	mtu  int // of the device
 	caps *capabilities
 
-	sourcePorts int // asked for, port among them
+	sourcePorts int       // asked for, port among them
+	assisted    *assisted // nil where the kernel has no assist
 
 	table   atomic.Pointer[tunnel.Table]
 	closing atomic.Bool
@@ -83,6 +84,11 @@ func NewEngine(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{cfg: cfg, log: cfg.Log, port: uint16(s.Port), sourcePorts: s.SourcePorts, mtu: mtu, caps: caps, failed: make(chan error, 1), received: make(map[*receiver]uint64)}
 	e.table.Store(tunnel.NewTable(tunnel.Self{}, nil, nil))
+	// The lease has to say it before anything is opened.
+	caps.probe(Assist, cfg.checkAssist)
+	if caps.on[Assist] {
+		e.assisted = newAssisted(&e.cfg)
+	}
 	return e, nil
 }
 
@@ -106,6 +112,10 @@ func (e *Engine) MTU() int { return e.mtu }
 // SourcePorts reports whether packets to peers that take it leave from several
 // source ports, and so whether this node's lease says that it takes it too.
 func (e *Engine) SourcePorts() bool { return e.sourcePorts > 1 }
+
+// Assists reports whether this node's lease says that its kernel takes packets by
+// itself. While the engine runs that may change.
+func (e *Engine) Assists() bool { return e.assisted != nil && e.assisted.why() == nil }
 
 // Device is the name of the TUN.
 func (e *Engine) Device() string { return e.cfg.Device }
@@ -173,9 +183,13 @@ func (e *Engine) State(own subnet.Subnet) netstate.State {
 	return e.cfg.networkState(e.mtu, own)
 }
 
-// Run starts to carry packets, of no peers yet. The device must be up.
-func (e *Engine) Run(own subnet.Lease) {
+// Run starts to carry packets, of no peers yet. The device must be up. After an
+// error, Close closes what was opened.
+func (e *Engine) Run(own subnet.Lease) error {
 	e.caps.probeWrites(fdPort{e.tun.queues[0]}, e.cfg.Network.IPv6.IsValid())
+	if err := e.startAssist(); err != nil {
+		return err
+	}
 	e.SetOwn(own)
 	e.startThreads()
 	if missing := e.caps.missing(); missing != "" {
@@ -183,6 +197,7 @@ func (e *Engine) Run(own subnet.Lease) {
 	} else {
 		e.log.Info("udp tunnel is up", "device", e.cfg.Device, "mtu", e.mtu, "port", e.port)
 	}
+	return nil
 }
 
 // startThreads starts a worker for each queue of the TUN.
@@ -228,6 +243,9 @@ func (e *Engine) addBatch(s *sender, socket *socket) *sendBatch {
 	batch := newSendBatch(port, socket.addr.Addr().Is6(), e.port, e.caps.on[UDPSegment])
 	batch.errors = newErrorQueue(port, &e.table, e.cfg.Underlay.MTU)
 	batch.errors.notify = e.cfg.Notify
+	if e.assisted != nil {
+		batch.errors.narrowed = e.assisted.narrowed
+	}
 	batch.counters, batch.trouble = s.counters, e.trouble
 	s.batches[family] = append(s.batches[family], batch)
 	return batch
@@ -302,6 +320,9 @@ func (e *Engine) replaceTable() {
 	}
 	table := tunnel.NewTable(self, e.peers, before)
 	e.table.Store(table)
+	if e.assisted != nil {
+		e.assisted.meet(table)
+	}
 	tunnel.LogSkipped(e.log, before.Skipped(), table.Skipped())
 }
 
@@ -309,9 +330,13 @@ func (e *Engine) replaceTable() {
 func (e *Engine) no6In6() bool { return e.cfg.Underlay.MTU < minMTUIPv6+overheadIPv6 }
 
 // Close stops carrying packets, as far as that was begun, and removes the
-// device. Threads end before what they use is closed: a descriptor's number may
-// be another file's the moment after.
+// device. The kernel's part comes first, while there is somebody to take what it
+// does not take any more. Threads end before what they use is closed: a
+// descriptor's number may be another file's the moment after.
 func (e *Engine) Close() {
+	if e.assisted != nil {
+		e.assisted.close()
+	}
 	e.closing.Store(true)
 	if e.stop != nil {
 		e.stop.set()

@@ -39,6 +39,8 @@ type errorQueue struct {
 	mtu    int    // of the underlay
 	notify func() // a peer has refused a datagram; may be nil
 
+	narrowed func(*tunnel.Peer) // a peer's path MTU was learned; may be nil
+
 	msg     unix.Msghdr
 	name    [nameSpace]byte
 	control [controlSpace]uint64 // aligned; room for the offender's address
@@ -134,6 +136,9 @@ func (q *errorQueue) learn(to netip.Addr, e *unix.SockExtendedErr, quote []byte,
 			known := p.State.PathMTU.Get()
 			if mtu < q.mtu && (known == 0 || mtu <= known) {
 				p.State.PathMTU.Set(mtu, now.Add(pathMTUFor))
+				if q.narrowed != nil {
+					q.narrowed(p)
+				}
 			}
 		case unix.ECONNREFUSED:
 			if !quotes(table, p, quote) {

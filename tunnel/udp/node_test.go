@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,7 @@ type setup struct {
 	mtu     int  // of the underlay; 0: 1500
 	routed  bool // a router between the nodes, rather than a cable
 	disable []Feature
+	assist  bool // with the kernel assist, which would keep packets from the path through user space
 	flannel bool // leases announce nothing
 	workers int  // 0: one
 
@@ -160,7 +162,11 @@ func testConfig(n int, s setup, log *logBuffer) Config {
 	if s.sourcePorts > 0 {
 		backend = fmt.Appendf(nil, `{"SourcePorts":%d}`, s.sourcePorts)
 	}
-	return Config{Backend: backend, Underlay: u, Network: testNetwork, Log: slog.New(slog.NewTextHandler(log, nil)), Disable: s.disable, Workers: max(s.workers, 1)}
+	disable := s.disable
+	if !s.assist {
+		disable = append(slices.Clone(disable), Assist)
+	}
+	return Config{Backend: backend, Underlay: u, Network: testNetwork, Log: slog.New(slog.NewTextHandler(log, nil)), Disable: disable, Workers: max(s.workers, 1)}
 }
 
 // newNode starts an engine, which the end of the test closes.
@@ -168,11 +174,15 @@ func newNode(t *testing.T, ns *lab.Namespace, n int, s setup) *node {
 	t.Helper()
 	nd := &node{Namespace: ns, lease: testLease(n, s), log: new(logBuffer)}
 	nd.ipv4, nd.ipv6 = nd.lease.Subnet.IPv4.Addr(), nd.lease.Subnet.IPv6.Addr()
-	var err error
-	if nd.Backend, err = New(testConfig(n, s, nd.log)); err != nil {
-		t.Fatal(err)
-	}
-	check(t, ns.Do(func() error { return nd.Backend.Start(t.Context(), nd.lease) }))
+	check(t, ns.Do(func() (err error) {
+		if nd.Backend, err = New(testConfig(n, s, nd.log)); err != nil {
+			return err
+		}
+		if s.assist {
+			_, nd.lease.Attrs.BackendData, _ = nd.Data()
+		}
+		return nd.Backend.Start(t.Context(), nd.lease)
+	}))
 	t.Cleanup(func() {
 		check(t, nd.Close())
 		if t.Failed() {

@@ -213,10 +213,7 @@ func (s *sender) cut(seg *packet.Segmenter, hdr packet.VnetHdr, b []byte, peer *
 // way returns the batch for a packet to a peer, nil without a socket of that
 // family, and the longest inner packet that the way there takes, in bytes.
 func (s *sender) way(peer *tunnel.Peer, b []byte) (batch *sendBatch, limit int) {
-	mtu := s.mtu
-	if path := peer.State.PathMTU.Get(); path != 0 && path < mtu {
-		mtu = path
-	}
+	mtu := outerMTU(peer, s.mtu)
 	list, limit := s.batches[0], mtu-overheadIPv4
 	if peer.Endpoint.Is6() {
 		list, limit = s.batches[1], mtu-overheadIPv6
@@ -228,4 +225,13 @@ func (s *sender) way(peer *tunnel.Peer, b []byte) (batch *sendBatch, limit int) 
 		return list[0], limit
 	}
 	return list[sourcePort(packet.FlowHash(b, &s.info), len(list))], limit
+}
+
+// outerMTU is the longest outer packet for a peer, in bytes, where the underlay
+// takes mtu.
+func outerMTU(peer *tunnel.Peer, mtu int) int {
+	if path := peer.State.PathMTU.Get(); path != 0 && path < mtu {
+		return path
+	}
+	return mtu
 }

@@ -23,6 +23,9 @@ func (e *Engine) Status() tunnel.Status {
 	}
 	if len(e.threads) > 0 {
 		s.Capabilities = e.caps.status()
+		if e.assisted != nil {
+			e.assisted.addTo(&s)
+		}
 		if e.SourcePorts() {
 			s.Capabilities = append(s.Capabilities, e.spreadStatus())
 		}
@@ -43,16 +46,15 @@ func (e *Engine) Status() tunnel.Status {
 }
 
 func (e *Engine) peerStatus(p *tunnel.Peer) tunnel.PeerStatus {
+	tx, rx := e.Traffic(p)
 	s := tunnel.PeerStatus{
 		Subnet:    p.Subnet.IPv4.String(),
 		NodeID:    p.NodeID,
 		Endpoint:  netip.AddrPortFrom(p.Endpoint, e.port).String(),
 		Path:      "udp",
 		PathMTU:   e.cfg.Underlay.MTU,
-		TxPackets: p.State.Tx.Packets.Load(),
-		TxBytes:   p.State.Tx.Bytes.Load(),
-		RxPackets: p.State.Rx.Packets.Load(),
-		RxBytes:   p.State.Rx.Bytes.Load(),
+		TxPackets: tx.Packets, TxBytes: tx.Bytes,
+		RxPackets: rx.Packets, RxBytes: rx.Bytes,
 	}
 	if p.Subnet.IPv6.IsValid() {
 		s.SubnetV6 = p.Subnet.IPv6.String()
@@ -62,6 +64,9 @@ func (e *Engine) peerStatus(p *tunnel.Peer) tunnel.PeerStatus {
 	}
 	if e.SourcePorts() && !p.SourcePorts {
 		s.Notes = append(s.Notes, "sent to from one source port: its lease does not say that it takes more")
+	}
+	if p.Weft > 0 && e.Assists() && !takesAssist(p) {
+		s.Notes = append(s.Notes, "all its packets go through user space: its lease announces no assist, or it is reached over IPv6")
 	}
 	if e.cfg.Network.IPv6.IsValid() && p.Endpoint.Is6() && e.no6In6() {
 		s.Notes = append(s.Notes, fmt.Sprintf("IPv4 only: IPv6 over IPv6 needs an underlay MTU of %d", minMTUIPv6+overheadIPv6))

@@ -1,0 +1,273 @@
+package udp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/weftnet/weft/tunnel"
+	"github.com/weftnet/weft/tunnel/udp/assist"
+)
+
+// checkAssist tells why the kernel cannot carry packets by itself on this host.
+// It changes nothing.
+func (c *Config) checkAssist() error {
+	if !c.Underlay.IPv4.IsValid() || !c.Underlay.PublicIPv4.IsValid() {
+		return errors.New("the underlay is IPv6 only")
+	}
+	if _, err := c.ethernet(); err != nil {
+		return err
+	}
+	return assist.Check()
+}
+
+// ethernet is the interface index of the underlay, which must be Ethernet.
+func (c *Config) ethernet() (index int, err error) {
+	link, err := netlink.LinkByName(c.Underlay.Name)
+	if err != nil {
+		return 0, fmt.Errorf("look at the underlay %s: %w", c.Underlay.Name, err)
+	}
+	if typ := link.Attrs().EncapType; typ != "ether" {
+		return 0, fmt.Errorf("the underlay %s is not Ethernet but %s", c.Underlay.Name, typ)
+	}
+	return link.Attrs().Index, nil
+}
+
+// assisted keeps the kernel assist of one engine as leases and paths are. What
+// it does not carry goes through user space, and nobody has to know which way a
+// packet went.
+type assisted struct {
+	log *slog.Logger
+	mtu int // of the underlay
+
+	kernel atomic.Pointer[assist.Assist] // nil before start
+	narrow atomic.Bool                   // some peer has a path MTU, or had one lately
+
+	ipsec    *assist.IPsec
+	stop     context.CancelFunc // nil before start
+	watching sync.WaitGroup
+
+	mu    sync.Mutex // guards what follows
+	table *tunnel.Table
+	off   error   // why the kernel carries nothing for now
+	gone  bool    // it will not again
+	past  carried // for peers that it has forgotten
+}
+
+// carried is what was carried, to peers and from them.
+type carried struct{ tx, rx assist.Count }
+
+func (c *carried) add(more carried) {
+	c.tx.Packets += more.tx.Packets
+	c.tx.Bytes += more.tx.Bytes
+	c.rx.Packets += more.rx.Packets
+	c.rx.Bytes += more.rx.Bytes
+}
+
+// newAssisted looks whether the kernel may begin at once: IPsec may be in its way
+// for a while.
+func newAssisted(cfg *Config) *assisted {
+	a := &assisted{log: cfg.Log, mtu: cfg.Underlay.MTU, table: tunnel.NewTable(tunnel.Self{}, nil, nil)}
+	a.off = assist.CheckIPsec()
+	return a
+}
+
+// start attaches the programs, which carry nothing yet, in the network namespace
+// of the calling goroutine's thread. Whether it fails or not, close ends it.
+func (a *assisted) start(cfg assist.Config) (err error) {
+	if a.ipsec, err = assist.OpenIPsec(); err != nil {
+		return err
+	}
+	kernel, err := assist.Attach(cfg)
+	if err != nil {
+		return err
+	}
+	a.kernel.Store(kernel)
+	ctx, stop := context.WithCancel(context.Background())
+	a.stop = stop
+	a.watching.Go(func() { a.watch(ctx) })
+	return nil
+}
+
+// meet has the kernel know the peers of a table.
+func (a *assisted) meet(table *tunnel.Table) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before := a.table
+	a.table = table
+	if a.kernel.Load() == nil || a.gone {
+		return
+	}
+	a.settle(forgotten(before, table), a.apply)
+}
+
+// takesAssist: the kernel may send to the peer, and receive from it.
+func takesAssist(p *tunnel.Peer) bool { return p.Assist && p.Endpoint.Is4() }
+
+// forgotten are the peers of a table of which the kernel loses the counters, once
+// it knows the next table.
+func forgotten(before, next *tunnel.Table) (list []*tunnel.Peer) {
+	for _, p := range before.Peers() {
+		now := next.Lookup(p.Subnet.IPv4.Addr())
+		if takesAssist(p) && (now == nil || !takesAssist(now) || now.Subnet.IPv4 != p.Subnet.IPv4 || now.Endpoint != p.Endpoint) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// settle makes a change by which the kernel forgets what it has counted for some
+// peers, and adds that to what user space has.
+func (a *assisted) settle(peers []*tunnel.Peer, change func()) {
+	counted := make([]carried, len(peers))
+	for i, p := range peers {
+		counted[i] = a.traffic(p)
+	}
+	change()
+	for i, p := range peers {
+		p.State.Tx.Packets.Add(counted[i].tx.Packets)
+		p.State.Tx.Bytes.Add(counted[i].tx.Bytes)
+		p.State.Rx.Packets.Add(counted[i].rx.Packets)
+		p.State.Rx.Bytes.Add(counted[i].rx.Bytes)
+		a.past.add(counted[i])
+	}
+}
+
+// apply has the kernel do what table and off say. The caller holds mu.
+func (a *assisted) apply() {
+	own := a.table.Own().IPv4
+	if a.off != nil {
+		own = netip.Prefix{}
+	}
+	peers := make([]assist.Peer, 0, len(a.table.Peers()))
+	for _, p := range a.table.Peers() {
+		peer := assist.Peer{Subnet: p.Subnet.IPv4, SourcePorts: p.SourcePorts}
+		if takesAssist(p) {
+			peer.Public, peer.Limit = p.Endpoint, a.limit(p)
+		}
+		peers = append(peers, peer)
+	}
+	if err := a.kernel.Load().Set(own, peers); err != nil {
+		a.giveUp(fmt.Errorf("tell the kernel which peers there are: %w", err))
+	}
+}
+
+// traffic is what the kernel has carried of a peer's, since it knows it.
+func (a *assisted) traffic(p *tunnel.Peer) (c carried) {
+	if kernel := a.kernel.Load(); kernel != nil {
+		c.tx, c.rx = kernel.Traffic(p.Subnet.IPv4)
+	}
+	return c
+}
+
+// limit is the longest inner packet for a peer, in bytes.
+func (a *assisted) limit(p *tunnel.Peer) int { return outerMTU(p, a.mtu) - overheadIPv4 }
+
+// narrowed: a peer's path MTU has become smaller. It is for the threads of the
+// data path.
+func (a *assisted) narrowed(p *tunnel.Peer) {
+	a.narrow.Store(true)
+	a.kernel.Load().SetLimit(p.Subnet.IPv4, a.limit(p))
+}
+
+// giveUp leaves all to user space for good, rather than have the kernel carry
+// packets by what was true before. The caller holds mu.
+func (a *assisted) giveUp(why error) {
+	a.log.Error("the kernel carries no packets by itself any more, until weftd is started again; user space carries all", "error", why)
+	a.end(why)
+}
+
+// end detaches the programs.
+func (a *assisted) end(why error) {
+	var known []*tunnel.Peer
+	for _, p := range a.table.Peers() {
+		if takesAssist(p) {
+			known = append(known, p)
+		}
+	}
+	a.settle(known, func() {
+		if err := a.kernel.Load().Close(); err != nil {
+			a.log.Error("the kernel's programs are not detached cleanly", "error", err)
+		}
+	})
+	a.off, a.gone = why, true
+}
+
+// close detaches the programs, as far as they were attached: from its return on
+// user space carries all.
+func (a *assisted) close() {
+	if a.stop != nil {
+		a.stop()
+	}
+	a.watching.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.kernel.Load() != nil && !a.gone {
+		a.end(errNotStarted)
+	}
+	if a.ipsec != nil {
+		a.ipsec.Close()
+		a.ipsec = nil
+	}
+}
+
+// why tells why the kernel carries nothing for now, nil if it does.
+func (a *assisted) why() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.off
+}
+
+// startAssist attaches the programs, if the kernel has the assist.
+func (e *Engine) startAssist() error {
+	if e.assisted == nil {
+		return nil
+	}
+	tun, err := netlink.LinkByName(e.cfg.Device)
+	if err != nil {
+		return fmt.Errorf("look at the device %s: %w", e.cfg.Device, err)
+	}
+	underlay, err := e.cfg.ethernet()
+	if err != nil {
+		return err
+	}
+	err = e.assisted.start(assist.Config{
+		TUN: tun.Attrs().Index, Underlay: underlay,
+		Local: e.cfg.Underlay.IPv4, Port: e.port, SourcePorts: e.spreadFrom(),
+	})
+	if err != nil {
+		return fmt.Errorf("have the kernel carry packets by itself, as this node's lease announces: %w; --udp-disable=%s does without", err, Assist)
+	}
+	return nil
+}
+
+// spreadFrom is from how many source ports in a row, the cluster's the first,
+// IPv4 datagrams leave: another process may have some.
+func (e *Engine) spreadFrom() int {
+	n := 1
+	for _, s := range e.spread[0] {
+		if s.addr.Addr().Is4() && int(s.addr.Port()) == int(e.port)+n {
+			n++
+		}
+	}
+	return n
+}
+
+// Traffic is what was sent to a peer and received from it, by user space and by
+// the kernel. It takes no lock.
+func (e *Engine) Traffic(p *tunnel.Peer) (tx, rx assist.Count) {
+	c := carried{
+		tx: assist.Count{Packets: p.State.Tx.Packets.Load(), Bytes: p.State.Tx.Bytes.Load()},
+		rx: assist.Count{Packets: p.State.Rx.Packets.Load(), Bytes: p.State.Rx.Bytes.Load()},
+	}
+	if e.assisted != nil {
+		c.add(e.assisted.traffic(p))
+	}
+	return c.tx, c.rx
+}

@@ -1,0 +1,108 @@
+package udp
+
+import (
+	"context"
+	"time"
+
+	"github.com/weftnet/weft/tunnel"
+)
+
+// How often is looked for what nobody tells of: path MTUs that lapse and programs
+// that were detached, and IPsec policies.
+const (
+	lapseInterval = time.Second
+	ipsecInterval = 5 * time.Second
+)
+
+// watch looks from time to time.
+func (a *assisted) watch(ctx context.Context) {
+	lapse, ipsec := time.NewTicker(lapseInterval), time.NewTicker(ipsecInterval)
+	defer lapse.Stop()
+	defer ipsec.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-lapse.C:
+			a.lookAtPrograms()
+			a.lookAtPaths()
+		case <-ipsec.C:
+			a.lookAtIPsec()
+		}
+	}
+}
+
+func (a *assisted) lookAtPrograms() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.gone {
+		return
+	}
+	if err := a.kernel.Load().Err(); err != nil {
+		a.giveUp(err)
+	}
+}
+
+// lookAtPaths has the kernel send packets as long as the path MTUs say now.
+func (a *assisted) lookAtPaths() {
+	if !a.narrow.Swap(false) { // as mostly
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.table.Peers() {
+		if p.State.PathMTU.Get() != 0 {
+			a.narrow.Store(true)
+		}
+		a.kernel.Load().SetLimit(p.Subnet.IPv4, a.limit(p))
+	}
+}
+
+// lookAtIPsec has the kernel carry nothing while there are IPsec policies.
+func (a *assisted) lookAtIPsec() {
+	why := a.ipsec.Check()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.gone {
+		return
+	}
+	was := a.off
+	a.off = why
+	switch {
+	case (was == nil) == (why == nil):
+		return
+	case why != nil:
+		a.log.Warn("user space carries all packets for now", "why", why)
+	default:
+		a.log.Info("the kernel carries packets by itself again")
+	}
+	a.apply()
+}
+
+// addTo adds to a status what there is to say of the assist.
+func (a *assisted) addTo(s *tunnel.Status) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := a.past
+	for _, p := range a.table.Peers() {
+		all.add(a.traffic(p))
+	}
+	s.ByKernel = &tunnel.Carried{
+		TxPackets: all.tx.Packets, TxBytes: all.tx.Bytes,
+		RxPackets: all.rx.Packets, RxBytes: all.rx.Bytes,
+	}
+	if n := a.kernel.Load().Drops(); n > 0 {
+		s.Drops["tx_assist_failed"] += n
+	}
+	if a.off == nil {
+		return
+	}
+	for i := range s.Capabilities {
+		if c := &s.Capabilities[i]; c.Name == string(Assist) {
+			c.On, c.Why = false, a.off.Error()
+		}
+	}
+	if a.gone {
+		s.Problems = append(s.Problems, "the kernel carries no packets by itself until weftd is started again: "+a.off.Error())
+	}
+}
