@@ -12,7 +12,8 @@ func Usage(w io.Writer) {
 
 Usage:
   weftd [flags]          run the daemon
-  weftd COMMAND [flags]  cleanup, config, etcd, lease, status or version;
+  weftd COMMAND [flags]  cleanup, config, docker-network, docker-opts, etcd,
+                         lease, status or version;
                          weftd COMMAND --help tells more
 
 A flag may have one dash or two. It may also be given as an environment
