@@ -54,8 +54,15 @@ func TestCommandLines(t *testing.T) {
 	}
 }
 
+// commandLines are all commands, and the words that some have in common.
+var commandLines = []string{
+	"cleanup", "config", "config get", "config set",
+	"docker-network", "docker-network create", "docker-network remove", "docker-opts",
+	"etcd", "etcd init", "lease", "lease list", "lease renew", "status", "version",
+}
+
 func TestCommandHelp(t *testing.T) {
-	for _, line := range []string{"docker-opts", "docker-network", "docker-network create", "docker-network remove", "config", "config get", "config set", "lease", "lease renew", "lease list", "etcd", "etcd init", "status", "version"} {
+	for _, line := range commandLines {
 		for _, flag := range []string{"-h", "--help"} {
 			status, stdout, stderr := run(t, append(strings.Fields(line), flag)...)
 			if status != 0 || stderr != "" || !strings.HasPrefix(stdout, "Usage: weftd "+line) {

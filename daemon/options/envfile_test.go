@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the sample environment file anew")
+var update = flag.Bool("update", false, "write anew what is made of the options")
 
 // environmentFile is where the packages' /etc/default/weftd comes from.
 const environmentFile = "../../configs/systemd/weftd.env"
