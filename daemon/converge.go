@@ -71,8 +71,7 @@ func (n *node) startBackend(ctx context.Context, view subnet.View) error {
 	if err != nil {
 		return err
 	}
-	// What it announces may be other than at the last start.
-	n.manager.SetAttrs(n.attrs(backend))
+	n.announce(backend) // which may be other than at the last start
 	n.guardVTEP(backend, view)
 	if err := backend.Start(ctx, view.Own); err != nil {
 		return err

@@ -57,6 +57,8 @@ type node struct {
 	saved   subnet.Memory  // what was last saved for the next run
 	saveErr error          // of that
 
+	published subnet.Attrs // what the manager was last told to publish
+
 	keptTold bool // by mayRenumber, of containers that keep the subnet
 }
 
@@ -91,11 +93,12 @@ func (n *node) run(ctx context.Context) error {
 	}
 
 	n.previous = n.previousSubnets()
+	n.published = n.attrs(backend)
 	n.manager = subnet.NewManager(subnet.Options{
 		Registry:    n.registry,
 		Config:      n.cfg,
 		Node:        n.publicNode(),
-		Attrs:       n.attrs(backend),
+		Attrs:       n.published,
 		Previous:    n.previous,
 		Resume:      n.resumed,
 		MayRenumber: n.mayRenumber,
@@ -173,6 +176,9 @@ func (n *node) loop(ctx context.Context, underlays <-chan underlayChange, config
 		case <-healthTick.C:
 			n.observe()
 			n.remember()
+			if n.backend != nil {
+				n.announce(n.backend)
+			}
 			continue
 		case <-guardTick.C:
 			n.reconcileGuard()
@@ -258,7 +264,15 @@ func (n *node) changeUnderlay(c underlayChange) {
 		n.log.Error("the new underlay cannot be used", "error", err)
 		return
 	}
-	n.manager.SetAttrs(n.attrs(backend))
+	n.announce(backend)
+}
+
+// announce has the lease say of a backend what is true now.
+func (n *node) announce(b tunnel.Backend) {
+	if now := n.attrs(b); !now.Equal(n.published) {
+		n.manager.SetAttrs(now)
+		n.published = now
+	}
 }
 
 func (n *node) closeBackend() {

@@ -25,17 +25,24 @@ import (
 // fakeBackend is a tunnel.Backend that carries nothing.
 type fakeBackend struct {
 	refuse atomic.Bool // SetOwn fails
+	assist atomic.Bool // what it announces
 	failed chan error
 }
 
-func (*fakeBackend) Data() (string, json.RawMessage, json.RawMessage) { return "udp", nil, nil }
-func (*fakeBackend) MTU() int                                         { return 1472 }
-func (*fakeBackend) Start(context.Context, subnet.Lease) error        { return nil }
-func (*fakeBackend) SetPeers([]subnet.Lease)                          {}
-func (*fakeBackend) Status() tunnel.Status                            { return tunnel.Status{} }
-func (*fakeBackend) Health() error                                    { return nil }
-func (b *fakeBackend) Failed() <-chan error                           { return b.failed }
-func (*fakeBackend) Close() error                                     { return nil }
+func (*fakeBackend) MTU() int                                  { return 1472 }
+func (*fakeBackend) Start(context.Context, subnet.Lease) error { return nil }
+func (*fakeBackend) SetPeers([]subnet.Lease)                   {}
+func (*fakeBackend) Status() tunnel.Status                     { return tunnel.Status{} }
+func (*fakeBackend) Health() error                             { return nil }
+func (b *fakeBackend) Failed() <-chan error                    { return b.failed }
+func (*fakeBackend) Close() error                              { return nil }
+
+func (b *fakeBackend) Data() (string, json.RawMessage, json.RawMessage) {
+	if b.assist.Load() {
+		return "udp", json.RawMessage(`{"weft":1,"assist":true}`), nil
+	}
+	return "udp", tunnel.Announcement(), nil
+}
 
 func (b *fakeBackend) SetOwn(subnet.Lease) error {
 	if b.refuse.Load() {
@@ -66,11 +73,12 @@ func withNode(t *testing.T, test func(t *testing.T, n *node, b *fakeBackend)) {
 		n := &node{
 			o: o, log: log, self: self, board: newBoard(o, self), notifier: health.NewNotifier(log),
 			cfg: cfg, rawCfg: rawCfg, network: tunnel.Network{IPv4: cfg.Network}, backend: b,
-			manager: subnet.NewManager(subnet.Options{
-				Registry: subnettest.NewStore().Client(), Config: cfg, Node: self.Node,
-				Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.1"), BackendType: "udp"},
-			}),
+			under: tunnel.Underlay{PublicIPv4: netip.MustParseAddr("192.0.2.1")},
 		}
+		n.published = n.attrs(b)
+		n.manager = subnet.NewManager(subnet.Options{
+			Registry: subnettest.NewStore().Client(), Config: cfg, Node: self.Node, Attrs: n.published,
+		})
 		n.started.Store(true)
 		n.board.setConfigProblem(nil)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -112,6 +120,26 @@ func TestReadyAfterRefusedLease(t *testing.T) {
 		wantReady(t, n, time.Minute, "")
 		if own := n.manager.View().Own.Subnet; n.self.State.Subnet != own {
 			t.Errorf("the state says %v, want %v", n.self.State.Subnet, own)
+		}
+	})
+}
+
+// What a backend announces may change while it runs.
+func TestAnnouncementChanges(t *testing.T) {
+	withNode(t, func(t *testing.T, n *node, b *fakeBackend) {
+		wantReady(t, n, time.Minute, "")
+		for _, on := range []bool{true, false} {
+			before := n.manager.View().Own.Revision
+			b.assist.Store(on)
+			wantReady(t, n, time.Second, "")
+			own := n.manager.View().Own
+			if says := tunnel.ReadAnnounced(own.Attrs.BackendData); says.Assist != on || own.Revision == before {
+				t.Errorf("the lease says %s in revision %d, which was %d", own.Attrs.BackendData, own.Revision, before)
+			}
+			wantReady(t, n, time.Minute, "")
+			if again := n.manager.View().Own.Revision; again != own.Revision {
+				t.Error("the lease is written though nothing changed")
+			}
 		}
 	})
 }

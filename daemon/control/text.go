@@ -62,6 +62,9 @@ func (s *Status) writeNode(b *strings.Builder, now time.Time) {
 		t.Row("", answer)
 	}
 	t.Row("backend", backendText(s.Backend))
+	if s.Backend != nil && s.Backend.ByKernel != nil {
+		t.Row("", byKernelText(s.Backend.ByKernel))
+	}
 	if s.Containers != nil {
 		t.Row("containers", s.Containers.String())
 	}
@@ -164,6 +167,11 @@ func backendText(b *tunnel.Status) string {
 	return fmt.Sprintf("%s on %s, MTU %d for containers, %s", b.Type, b.Device, b.MTU, count(len(b.Peers), "peer"))
 }
 
+func byKernelText(c *tunnel.Carried) string {
+	return fmt.Sprintf("of the peers' packets, the kernel alone carried %d out (%s) and %d in (%s)",
+		c.TxPackets, humanize.IBytes(c.TxBytes), c.RxPackets, humanize.IBytes(c.RxBytes))
+}
+
 func writeBackendProblems(b *strings.Builder, problems []string) {
 	if len(problems) == 0 {
 		return
@@ -219,7 +227,7 @@ func writePeers(b *strings.Builder, peers []tunnel.PeerStatus) {
 	}
 }
 
-// pathUDP is the path of packets that pass through the daemon.
+// pathUDP is the path of packets that are counted by peer.
 const pathUDP = "udp"
 
 func writeSkipped(b *strings.Builder, skipped []tunnel.SkippedPeer) {

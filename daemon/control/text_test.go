@@ -45,6 +45,8 @@ func readyStatus() Status {
 			},
 			Skipped: []tunnel.SkippedPeer{{Subnet: "10.5.77.0/24", Why: "backend type vxlan"}},
 			Drops:   map[string]uint64{"unknown sender": 3, "inner source outside the peer's subnet": 17, "truncated": 0},
+
+			ByKernel: &tunnel.Carried{TxPackets: 900, TxBytes: 51200, RxPackets: 80, RxBytes: 4200},
 		},
 	}
 }
@@ -61,7 +63,7 @@ func brokenStatus() Status {
 	s.Firewall = Firewall{Mode: "iptables", Problems: []string{"iptables: not found"}, Answers: []string{"iptables: FORWARD drops"}}
 	s.Underlay.IPv6, s.Underlay.PublicIPv4 = netip.Addr{}, s.Underlay.IPv4
 	s.Backend.Peers = s.Backend.Peers[:1]
-	s.Backend.Capabilities, s.Backend.Skipped, s.Backend.Drops = nil, nil, nil
+	s.Backend.Capabilities, s.Backend.Skipped, s.Backend.Drops, s.Backend.ByKernel = nil, nil, nil, nil
 	s.Containers = &Containers{Bridge: "docker0", Count: 3, Larger: 2}
 	s.Backend.Problems = []string{"link flannel0: the link does not exist now"}
 	s.BadEntries = []BadEntry{{Key: "/coreos.com/network/subnets/10.5.1.0-24", Revision: 7, Error: "PublicIP \"x\": not an address"}}
