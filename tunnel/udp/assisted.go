@@ -48,6 +48,7 @@ type assisted struct {
 
 	kernel atomic.Pointer[assist.Assist] // nil before start
 	narrow atomic.Bool                   // some peer has a path MTU, or had one lately
+	learn  chan struct{}                 // capacity 1: one was learned
 
 	ipsec    *assist.IPsec
 	stop     context.CancelFunc // nil before start
@@ -57,6 +58,7 @@ type assisted struct {
 	table *tunnel.Table
 	off   error   // why the kernel carries nothing for now
 	gone  bool    // it will not again
+	fault error   // for this reason, if it is not that the engine is closed
 	past  carried // for peers that it has forgotten
 }
 
@@ -73,9 +75,12 @@ func (c *carried) add(more carried) {
 // newAssisted looks whether the kernel may begin at once: IPsec may be in its way
 // for a while.
 func newAssisted(cfg *Config) *assisted {
-	a := &assisted{log: cfg.Log, mtu: cfg.Underlay.MTU, table: tunnel.NewTable(tunnel.Self{}, nil, nil)}
-	a.off = assist.CheckIPsec()
-	return a
+	return &assisted{
+		log: cfg.Log, mtu: cfg.Underlay.MTU,
+		learn: make(chan struct{}, 1),
+		table: tunnel.NewTable(tunnel.Self{}, nil, nil),
+		off:   assist.CheckIPsec(),
+	}
 }
 
 // start attaches the programs, which carry nothing yet, in the network namespace
@@ -169,17 +174,21 @@ func (a *assisted) traffic(p *tunnel.Peer) (c carried) {
 // limit is the longest inner packet for a peer, in bytes.
 func (a *assisted) limit(p *tunnel.Peer) int { return outerMTU(p, a.mtu) - overheadIPv4 }
 
-// narrowed: a peer's path MTU has become smaller. It is for the threads of the
-// data path.
-func (a *assisted) narrowed(p *tunnel.Peer) {
+// learned: a peer's path MTU has become smaller. It is for the threads of the
+// data path and does not make them wait.
+func (a *assisted) learned() {
 	a.narrow.Store(true)
-	a.kernel.Load().SetLimit(p.Subnet.IPv4, a.limit(p))
+	select {
+	case a.learn <- struct{}{}:
+	default:
+	}
 }
 
 // giveUp leaves all to user space for good, rather than have the kernel carry
 // packets by what was true before. The caller holds mu.
 func (a *assisted) giveUp(why error) {
 	a.log.Error("the kernel carries no packets by itself any more, until weftd is started again; user space carries all", "error", why)
+	a.fault = why
 	a.end(why)
 }
 

@@ -14,7 +14,7 @@ const (
 	ipsecInterval = 5 * time.Second
 )
 
-// watch looks from time to time.
+// watch looks from time to time, and at once when a path MTU was learned.
 func (a *assisted) watch(ctx context.Context) {
 	lapse, ipsec := time.NewTicker(lapseInterval), time.NewTicker(ipsecInterval)
 	defer lapse.Stop()
@@ -23,6 +23,8 @@ func (a *assisted) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-a.learn:
+			a.lookAtPaths()
 		case <-lapse.C:
 			a.lookAtPrograms()
 			a.lookAtPaths()
@@ -45,7 +47,7 @@ func (a *assisted) lookAtPrograms() {
 
 // lookAtPaths has the kernel send packets as long as the path MTUs say now.
 func (a *assisted) lookAtPaths() {
-	if !a.narrow.Swap(false) { // as mostly
+	if !a.narrow.Swap(false) { // none has any, as mostly
 		return
 	}
 	a.mu.Lock()
@@ -102,7 +104,7 @@ func (a *assisted) addTo(s *tunnel.Status) {
 			c.On, c.Why = false, a.off.Error()
 		}
 	}
-	if a.gone {
-		s.Problems = append(s.Problems, "the kernel carries no packets by itself until weftd is started again: "+a.off.Error())
+	if a.fault != nil {
+		s.Problems = append(s.Problems, "the kernel carries no packets by itself until weftd is started again: "+a.fault.Error())
 	}
 }

@@ -244,7 +244,7 @@ func (e *Engine) addBatch(s *sender, socket *socket) *sendBatch {
 	batch.errors = newErrorQueue(port, &e.table, e.cfg.Underlay.MTU)
 	batch.errors.notify = e.cfg.Notify
 	if e.assisted != nil {
-		batch.errors.narrowed = e.assisted.narrowed
+		batch.errors.learned = e.assisted.learned
 	}
 	batch.counters, batch.trouble = s.counters, e.trouble
 	s.batches[family] = append(s.batches[family], batch)

@@ -34,12 +34,11 @@ const (
 // errors that came back, and packets too long for this host's own routes. Each
 // thread has its own, with its own scratch memory.
 type errorQueue struct {
-	port   udpPort
-	table  *atomic.Pointer[tunnel.Table]
-	mtu    int    // of the underlay
-	notify func() // a peer has refused a datagram; may be nil
-
-	narrowed func(*tunnel.Peer) // a peer's path MTU was learned; may be nil
+	port    udpPort
+	table   *atomic.Pointer[tunnel.Table]
+	mtu     int    // of the underlay
+	notify  func() // a peer has refused a datagram; may be nil
+	learned func() // a peer's path MTU was learned; may be nil
 
 	msg     unix.Msghdr
 	name    [nameSpace]byte
@@ -136,8 +135,8 @@ func (q *errorQueue) learn(to netip.Addr, e *unix.SockExtendedErr, quote []byte,
 			known := p.State.PathMTU.Get()
 			if mtu < q.mtu && (known == 0 || mtu <= known) {
 				p.State.PathMTU.Set(mtu, now.Add(pathMTUFor))
-				if q.narrowed != nil {
-					q.narrowed(p)
+				if q.learned != nil {
+					q.learned()
 				}
 			}
 		case unix.ECONNREFUSED:
