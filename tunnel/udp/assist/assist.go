@@ -2,7 +2,13 @@ package assist
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 )
 
 // MaxPeers is how many peers the kernel knows; the others are left to user
@@ -39,15 +45,75 @@ type Count struct{ Packets, Bytes uint64 }
 
 // Assist is a pair of attached programs. Its methods may be called from several
 // goroutines.
-type Assist struct{}
+type Assist struct {
+	mu       sync.Mutex // guards all
+	programs *programs  // nil once closed
+	node     *ebpf.Memory
+	peers    table
+	links    []link.Link // of egress and ingress
+}
 
 // Attach loads the programs and attaches them, in the network namespace of the
 // calling goroutine's thread. Nothing is carried until Set.
 //
 // It fails like Check, and if an interface is missing or is of a kind that it
-// cannot work on (the underlay must be Ethernet, the TUN an L3 device).
+// cannot work on: the underlay must be Ethernet, the TUN without a link-layer
+// header.
 func Attach(cfg Config) (*Assist, error) {
-	return nil, errNotBuilt
+	if !cfg.Local.Is4() || cfg.Port == 0 {
+		return nil, fmt.Errorf("attach the kernel assist to %v port %d: it takes an IPv4 address and a port", cfg.Local, cfg.Port)
+	}
+	for _, device := range []struct {
+		index int
+		kind  string
+	}{{cfg.TUN, "none"}, {cfg.Underlay, "ether"}} {
+		l, err := netlink.LinkByIndex(device.index)
+		if err != nil {
+			return nil, fmt.Errorf("look at interface %d: %w", device.index, err)
+		}
+		if kind := l.Attrs().EncapType; kind != device.kind {
+			return nil, fmt.Errorf("attach the kernel assist to %s: its link layer is %q, not %q", l.Attrs().Name, kind, device.kind)
+		}
+	}
+	p, err := load(cfg)
+	if err != nil {
+		return nil, explain(err)
+	}
+	a := &Assist{programs: p}
+	if err := errors.Join(a.share(), a.attach(cfg)); err != nil {
+		a.Close()
+		return nil, explain(err)
+	}
+	return a, nil
+}
+
+// share maps what the kernel shares into memory.
+func (a *Assist) share() error {
+	var err error
+	if a.node, err = a.programs.node.Memory(); err != nil {
+		return fmt.Errorf("map the eBPF map weft_node: %w", err)
+	}
+	store64(a.node, nodeOwn, ownSubnet(netip.Prefix{}))
+	a.peers = table{kernel: a.programs.peers, entries: make(map[netip.Prefix]entry)}
+	if a.peers.slots.memory, err = a.programs.slots.Memory(); err != nil {
+		return fmt.Errorf("map the eBPF map weft_slots: %w", err)
+	}
+	return nil
+}
+
+// attach attaches the programs behind those that are there already.
+func (a *Assist) attach(cfg Config) error {
+	for _, opts := range []link.TCXOptions{
+		{Interface: cfg.TUN, Program: a.programs.egress, Attach: ebpf.AttachTCXEgress},
+		{Interface: cfg.Underlay, Program: a.programs.ingress, Attach: ebpf.AttachTCXIngress},
+	} {
+		l, err := link.AttachTCX(opts)
+		if err != nil {
+			return fmt.Errorf("attach to interface %d: %w", opts.Interface, err)
+		}
+		a.links = append(a.links, l)
+	}
+	return nil
 }
 
 // Set replaces this node's subnet (the zero Prefix: nothing is carried) and the
@@ -57,35 +123,96 @@ func Attach(cfg Config) (*Assist, error) {
 // through user space. After an error the peers are a mixture of both, to which
 // the same holds: Set may be called again.
 func (a *Assist) Set(own netip.Prefix, peers []Peer) error {
-	return errNotBuilt
+	if own.IsValid() && !own.Addr().Is4() {
+		return fmt.Errorf("the subnet %v is not IPv4", own)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.programs == nil {
+		return nil
+	}
+	if was, is := load64(a.node, nodeOwn), ownSubnet(own); was != is {
+		// What is neither the former subnet's nor the new one's, with peers of both.
+		store64(a.node, nodeOwn, ownSubnet(netip.Prefix{}))
+	}
+	if err := a.peers.set(peers); err != nil {
+		return err
+	}
+	store64(a.node, nodeOwn, ownSubnet(own))
+	return nil
 }
 
 // SetLimit changes the Limit of one peer, without a system call. It does nothing
 // for a subnet that is no peer's, or that of a peer without Public.
-func (a *Assist) SetLimit(subnet netip.Prefix, limit int) {}
+func (a *Assist) SetLimit(subnet netip.Prefix, bytes int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.programs == nil {
+		return
+	}
+	if n, ok := a.peers.slot(subnet); ok {
+		a.peers.slots.setLimit(n, limit(bytes))
+	}
+}
 
 // Traffic reads what the kernel has sent to one peer and received from it,
 // without a system call: zero for a subnet that is no peer's, or that of a peer
 // without Public.
-func (a *Assist) Traffic(subnet netip.Prefix) (tx, rx Count) { return tx, rx }
+func (a *Assist) Traffic(subnet netip.Prefix) (tx, rx Count) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.programs == nil {
+		return tx, rx
+	}
+	if n, ok := a.peers.slot(subnet); ok {
+		return a.peers.slots.traffic(n)
+	}
+	return tx, rx
+}
 
 // Drops counts packets to peers that were lost because there was no memory for
-// another header, or because nothing else could be done with them any more.
-// There are no others: a packet that the kernel cannot take goes to user space.
-func (a *Assist) Drops() uint64 { return 0 }
+// another header, when nothing else could be done with them any more. There are
+// no others: a packet that the kernel cannot take goes to user space.
+func (a *Assist) Drops() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.programs == nil {
+		return 0
+	}
+	return load64(a.node, nodeDrops)
+}
 
 // Err tells that a program was detached, because its interface was removed: then
 // user space carries all, until another Assist is attached.
-func (a *Assist) Err() error { return nil }
+func (a *Assist) Err() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, l := range a.links {
+		info, err := l.Info()
+		if err != nil {
+			return fmt.Errorf("look at an attached eBPF program: %w", err)
+		}
+		if info.TCX().Ifindex == 0 {
+			return errors.New("the interface that an eBPF program was attached to is gone")
+		}
+	}
+	return nil
+}
 
 // Close detaches the programs: from its return on user space carries all. The
 // kernel does so too when the process ends, however it does. After Close the
 // other methods do nothing.
-func (a *Assist) Close() error { return nil }
-
-// Check tells why this host's kernel cannot do it, nil if it can. It loads the
-// programs and attaches nothing. Whether there is IPsec, which may change while
-// the programs are attached, is for the caller to ask: see IPsec.
-func Check() error { return errNotBuilt }
-
-var errNotBuilt = errors.New("not built yet")
+func (a *Assist) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.programs == nil {
+		return nil
+	}
+	var errs []error
+	for _, l := range a.links {
+		errs = append(errs, l.Close())
+	}
+	errs = append(errs, a.programs.close())
+	a.programs, a.node, a.peers, a.links = nil, nil, table{}, nil // with them the memory goes
+	return errors.Join(errs...)
+}

@@ -1,6 +1,46 @@
-// Package assist has the kernel carry what it carries better than user space,
-// by two eBPF programs on the same wire format: each packet that is not a
-// superpacket stays in the kernel, from the TUN's way out to the underlay's and
-// back. The engine goes on working as it does without; a program that does not
-// see at a glance that a packet is its own leaves it alone.
+// Package assist has the kernel carry what it carries better than user space:
+// two eBPF programs, one where packets leave the TUN and one where datagrams
+// enter from the underlay, move packets between the two without waking anyone.
+// The engine goes on as it does without them.
+//
+// # What goes which way
+//
+// Packets that are not superpackets are the kernel's. Superpackets are better
+// off in user space, whose bulk rate is the higher one, and with them goes their
+// whole flow until it has been silent for 100 ms: it never moves to the faster
+// way while its packets may still be on the slower one.
+//
+// A program that does not see that a packet is plainly its own leaves it as it
+// is. Then it goes to user space, which knows what to do with anything. Only
+// after the outer header was added is there no way back (Drops).
+//
+// # The wire
+//
+// The format is that of the engine: an inner IPv4 packet in a UDP datagram
+// without any header between them; the outer packet has DF, TTL 64, the ECN
+// field of the inner one (RFC 6040, normal mode) and no DSCP. Only the UDP
+// checksum differs: it is 0, as RFC 768 allows on IPv4, for the inner packet's
+// checksum may be yet to be filled in by a network card. That is also what tells
+// the kernel's datagrams from user space's, which may belong to a superpacket:
+// the receiving side's kernel takes none that has a checksum.
+//
+// The kernel of the receiving side must be known to do its part. Where a packet
+// with an unfinished checksum went to a socket, what is read there would have a
+// wrong one. So a peer is given with its Public address only if it announced
+// that it has the assist, too.
+//
+// # What it goes past
+//
+// The datagrams are on no socket's way: netfilter does not see the outer
+// packets, nor does IPsec; and the TUN's and the socket's counters do not have
+// what is in Traffic. Firewalls, IPsec policies and other programs on the
+// underlay's TCX hooks still see or stop what is left to user space.
+//
+// # The code
+//
+// The programs are written with package asm, so that neither building nor
+// running weft takes a compiler. Each function emits one check or step, with
+// what it would be in C. They call helpers that the kernel keeps for programs
+// under a licence compatible with the GPL, so egress.go, ingress.go, flow.go and
+// asm.go may be used under the GNU General Public License, version 2, as well.
 package assist

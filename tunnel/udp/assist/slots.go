@@ -1,0 +1,66 @@
+package assist
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+)
+
+// slots are the places of limits and counters, in memory that the kernel shares.
+// Numbers lie where the processor reads and writes them as a whole.
+type slots struct {
+	memory *ebpf.Memory
+	used   uint32   // places from here on were never used
+	free   []uint32 // places before, that are free again
+}
+
+// take returns a place with its counters at zero. There is one as long as there
+// are at most places of them.
+func (s *slots) take(limit uint32) uint32 {
+	n := s.used
+	if last := len(s.free) - 1; last >= 0 {
+		n, s.free = s.free[last], s.free[:last]
+	} else {
+		s.used++
+	}
+	s.memory.WriteAt(make([]byte, slotLen), int64(n)*slotLen)
+	s.setLimit(n, limit)
+	return n
+}
+
+// give takes back a place that the kernel finds no longer.
+func (s *slots) give(n uint32) { s.free = append(s.free, n) }
+
+func (s *slots) setLimit(n, limit uint32) {
+	s.memory.WriteAt(binary.NativeEndian.AppendUint32(nil, limit), int64(n)*slotLen+slotLimit)
+}
+
+func (s *slots) traffic(n uint32) (tx, rx Count) {
+	at := int64(n) * slotLen
+	return Count{load64(s.memory, at+slotTxPackets), load64(s.memory, at+slotTxBytes)},
+		Count{load64(s.memory, at+slotRxPackets), load64(s.memory, at+slotRxBytes)}
+}
+
+// load64 reads a number, and store64 writes one, that lies within the memory.
+func load64(m *ebpf.Memory, at int64) uint64 {
+	var b [8]byte
+	m.ReadAt(b[:], at)
+	return binary.NativeEndian.Uint64(b[:])
+}
+
+func store64(m *ebpf.Memory, at int64, v uint64) {
+	m.WriteAt(binary.NativeEndian.AppendUint64(nil, v), at)
+}
+
+// ownSubnet is the form of nodeOwn: the address in network byte order in the
+// lower half, the mask, too, in the upper. The zero Prefix is one that no address
+// lies in.
+func ownSubnet(p netip.Prefix) uint64 {
+	if !p.IsValid() {
+		return 1 // a mask of no bits, and an address that is not 0
+	}
+	mask := binary.BigEndian.AppendUint32(nil, ^uint32(0)<<(32-p.Bits()))
+	addr := p.Masked().Addr().As4()
+	return uint64(binary.NativeEndian.Uint32(mask))<<32 | uint64(binary.NativeEndian.Uint32(addr[:]))
+}
