@@ -50,7 +50,7 @@ func TestOneWayOnly(t *testing.T) {
 	}})
 	both, noTUN, plain := l.Nodes[0], l.Nodes[1], l.Nodes[2]
 
-	if _, data, _ := both.Data(); !strings.Contains(string(data), `"weft":1,"probe":1,"VNI":1,"VtepMAC":"`) {
+	if _, data, _ := both.Data(); !strings.Contains(string(data), `"weft":1,"probe":1,"assist":true,"VNI":1,"VtepMAC":"`) {
 		t.Errorf("a node with both announces %s", data)
 	}
 	if _, data, _ := noTUN.Data(); !strings.Contains(string(data), `"weft":1,"no_udp":true,"VNI":1,"VtepMAC":"`) {

@@ -174,6 +174,9 @@ func newNode(t *testing.T, ns *lab.Namespace, n int, s setup) *node {
 	t.Helper()
 	nd := &node{Namespace: ns, lease: testLease(n, s), log: new(logBuffer)}
 	nd.ipv4, nd.ipv6 = nd.lease.Subnet.IPv4.Addr(), nd.lease.Subnet.IPv6.Addr()
+	if s.assist {
+		check(t, ns.Sysctl("net/ipv4/ip_forward", "1")) // as the daemon has it
+	}
 	check(t, ns.Do(func() (err error) {
 		if nd.Backend, err = New(testConfig(n, s, nd.log)); err != nil {
 			return err

@@ -1,0 +1,335 @@
+package udp
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/subnet"
+	"github.com/weftnet/weft/tunnel"
+)
+
+// byKernel is what the kernel of a node has carried; none without the assist.
+func byKernel(n *node) tunnel.Carried {
+	if c := n.Status().ByKernel; c != nil {
+		return *c
+	}
+	return tunnel.Carried{}
+}
+
+// capability is what a node says of a feature.
+func capability(t *testing.T, n *node, f Feature) tunnel.Capability {
+	t.Helper()
+	for _, c := range n.Status().Capabilities {
+		if c.Name == string(f) {
+			return c
+		}
+	}
+	t.Fatalf("the status says nothing of %s", f)
+	return tunnel.Capability{}
+}
+
+// newAssistedPair makes a pair with the assist.
+func newAssistedPair(t *testing.T, s setup) (a, b *node) {
+	t.Helper()
+	s.assist = true
+	a, b = newPair(t, s)
+	for _, n := range []*node{a, b} {
+		if c := capability(t, n, Assist); !c.On {
+			t.Fatalf("%s is off: %s", c.Name, c.Why)
+		}
+	}
+	return a, b
+}
+
+// The kernel carries what is no superpacket, user space the rest, and nobody
+// but the counters can tell. On a veth, checksums are yet to be filled in.
+func TestAssist(t *testing.T) {
+	for _, sourcePorts := range []int{0, 4} {
+		t.Run(fmt.Sprintf("source ports %d", sourcePorts), func(t *testing.T) {
+			a, b := newAssistedPair(t, setup{sourcePorts: sourcePorts})
+			ping(t, a, b.ipv4)
+			exchangeUDP(t, a, b, false)
+			before := byKernel(a)
+			if before.TxPackets < 8 || before.RxPackets < 8 {
+				t.Errorf("small packets did not go by the kernel: %+v", before)
+			}
+			exchangeUDP(t, a, b, true)
+			if now := byKernel(a); now != before {
+				t.Errorf("IPv6 went by the kernel: %+v, before %+v", now, before)
+			}
+			for _, inner6 := range []bool{false, true} {
+				transferTCP(t, a, b, inner6, transferSize)
+				transferTCP(t, b, a, inner6, transferSize)
+			}
+			for i, n := range []*node{a, b} {
+				state := n.Table().Peers()[0].State
+				waitFor(t, "the peer's counters to be the sum", func() bool { // an acknowledgement may be on its way
+					p, kernel := n.Status().Peers[0], byKernel(n)
+					return p.TxPackets == state.Tx.Packets.Load()+kernel.TxPackets && p.RxBytes == state.Rx.Bytes.Load()+kernel.RxBytes
+				})
+				t.Logf("node %d: %d bytes sent by user space, by the kernel %+v", i+1, state.Tx.Bytes.Load(), byKernel(n))
+				if user := state.Tx.Bytes.Load(); user < transferSize {
+					t.Errorf("superpackets did not go by user space: %d bytes", user)
+				}
+				for reason, packets := range n.drops() {
+					if reason != "tx_not_unicast" {
+						t.Errorf("%d packets dropped as %s", packets, reason)
+					}
+				}
+				check(t, n.Health())
+			}
+		})
+	}
+}
+
+// Between a node with the assist and one without, user space carries all, for
+// what is read from a socket must have its checksum.
+func TestAssistOnOneSide(t *testing.T) {
+	for name, flannel := range map[string]bool{"weft": false, "flannel": true} {
+		t.Run(name, func(t *testing.T) {
+			namespaces := newUnderlay(t, setup{})
+			a := newNode(t, namespaces[0], 1, setup{assist: true})
+			b := newNode(t, namespaces[1], 2, setup{flannel: flannel})
+			a.SetPeers(leases(b))
+			b.SetPeers(leases(a))
+			ping(t, a, b.ipv4)
+			exchangeUDP(t, a, b, false)
+			exchangeUDP(t, b, a, false)
+			transferTCP(t, a, b, false, 4<<20)
+			transferTCP(t, b, a, false, 4<<20)
+			if got := byKernel(a); got != (tunnel.Carried{}) {
+				t.Errorf("the kernel carried %+v", got)
+			}
+			want := "user space"
+			if flannel {
+				want = "flannel node"
+			}
+			if notes := strings.Join(a.Status().Peers[0].Notes, "; "); !strings.Contains(notes, want) {
+				t.Errorf("notes of the peer: %q", notes)
+			}
+		})
+	}
+}
+
+// What a lease announces, and what the status says.
+func TestAssistAnnounced(t *testing.T) {
+	ns := newUnderlay(t, setup{})[0]
+	for _, c := range []struct {
+		name    string
+		setup   setup
+		change  func(*Config)
+		data    string
+		because string
+	}{
+		{"on", setup{assist: true}, nil, `{"weft":1,"assist":true}`, ""},
+		{"on, with source ports", setup{assist: true, sourcePorts: 2}, nil, `{"weft":1,"source_ports":true,"assist":true}`, ""},
+		{"disabled", setup{}, nil, `{"weft":1}`, "disabled"},
+		{"IPv6 only", setup{assist: true, outer6: true}, nil, `{"weft":1}`, "IPv6 only"},
+		{"not Ethernet", setup{assist: true}, func(c *Config) { c.Underlay.Name = "lo" }, `{"weft":1}`, "lo is not Ethernet but loopback"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			check(t, ns.Do(func() error {
+				cfg := testConfig(1, c.setup, new(logBuffer))
+				if c.change != nil {
+					c.change(&cfg)
+				}
+				b, err := New(cfg)
+				check(t, err)
+				_, data, _ := b.Data()
+				if string(data) != c.data || !json.Valid(data) {
+					t.Errorf("it announces %s, want %s", data, c.data)
+				}
+				if why := b.caps.why[Assist]; b.caps.on[Assist] != (c.because == "") || !strings.Contains(why, c.because) {
+					t.Errorf("it is off because %q", why)
+				}
+				return nil
+			}))
+		})
+	}
+}
+
+// A node that has lost its lease carries nothing, by the kernel neither; nor
+// does one that was closed, or whose peer has gone.
+func TestAssistEnds(t *testing.T) {
+	a, b := newAssistedPair(t, setup{})
+	from, to := listenUDP(t, a, a.ipv4), listenUDP(t, b, b.ipv4)
+	carries := func() {
+		t.Helper()
+		before := byKernel(a)
+		if !arrives(t, from, to, 100) || !arrives(t, to, from, 100) {
+			t.Error("packets do not arrive")
+		}
+		if now := byKernel(a); now.TxPackets == before.TxPackets || now.RxPackets == before.RxPackets {
+			t.Errorf("the kernel carried %+v, before %+v", now, before)
+		}
+	}
+	carries()
+	check(t, a.SetOwn(subnet.Lease{}))
+	before := byKernel(a)
+	if !lost(t, from, to, 100) || !lost(t, to, from, 100) {
+		t.Error("a node without a lease carries packets")
+	}
+	if now := byKernel(a); now != before {
+		t.Errorf("the kernel of a node without a lease carries packets: %+v, before %+v", now, before)
+	}
+	if d := a.drops(); d["tx_no_lease"] == 0 || d["rx_no_lease"] == 0 {
+		t.Errorf("drops: %v", d)
+	}
+	check(t, a.SetOwn(a.lease))
+	carries()
+	a.SetPeers(nil)
+	if !lost(t, from, to, 100) || !lost(t, to, from, 100) {
+		t.Error("packets of a peer that is gone are carried")
+	}
+	if now := byKernel(a); now.TxPackets == 0 {
+		t.Error("what the kernel carried is forgotten with the peer")
+	}
+	a.SetPeers(leases(b))
+	carries()
+}
+
+// A peer whose lease says no more that it has the assist is sent everything by
+// user space; what the kernel counted stays counted.
+func TestAssistOfPeerEnds(t *testing.T) {
+	a, b := newAssistedPair(t, setup{})
+	exchangeUDP(t, a, b, false)
+	counted, kernel := a.Status().Peers[0], byKernel(a)
+	if kernel.TxPackets == 0 {
+		t.Fatal("the kernel has carried nothing")
+	}
+	without := b.lease
+	without.Attrs.BackendData = tunnel.Announcement()
+	a.SetPeers([]subnet.Lease{without})
+	now := a.Status().Peers[0]
+	if now.TxBytes < counted.TxBytes || now.RxPackets < counted.RxPackets {
+		t.Errorf("counted %+v, before %+v", now, counted)
+	}
+	if got := byKernel(a); got != kernel {
+		t.Errorf("the kernel carried %+v, before %+v", got, kernel)
+	}
+	from, to := listenUDP(t, a, a.ipv4), listenUDP(t, b, b.ipv4)
+	if !arrives(t, from, to, 100) {
+		t.Error("a packet does not arrive")
+	}
+	if got := byKernel(a); got != kernel {
+		t.Error("the kernel sends to a peer that does not announce it")
+	}
+	check(t, a.Close())
+	if closed := a.Status().Peers[0]; closed.TxPackets <= now.TxPackets-1 || closed.RxBytes < now.RxBytes {
+		t.Errorf("counted %+v, before %+v", closed, now)
+	}
+}
+
+// IPsec policies have user space carry all, and the lease say so, while there
+// are any.
+func TestAssistMakesWayForIPsec(t *testing.T) {
+	a, b := newAssistedPair(t, setup{})
+	from, to := listenUDP(t, a, a.ipv4), listenUDP(t, b, b.ipv4)
+	exchange := func(kernel bool) {
+		t.Helper()
+		a.assisted.lookAtIPsec()
+		before := byKernel(a)
+		if !arrives(t, from, to, 100) {
+			t.Error("a packet does not arrive")
+		}
+		if now := byKernel(a); now.TxPackets > before.TxPackets != kernel {
+			t.Errorf("the kernel carried %+v, before %+v", now, before)
+		}
+		if c := capability(t, a, Assist); c.On != kernel || strings.Contains(c.Why, "IPsec") == kernel {
+			t.Errorf("the status says %+v", c)
+		}
+		if _, data, _ := a.Data(); tunnel.ReadAnnounced(data).Assist != kernel {
+			t.Errorf("the lease is to say %s", data)
+		}
+	}
+	exchange(true)
+	ip(t, a.Namespace, "xfrm", "policy", "add", "src", "198.51.100.0/24", "dst", "203.0.113.0/24", "dir", "out",
+		"tmpl", "src", "192.0.2.1", "dst", "203.0.113.1", "proto", "esp", "mode", "tunnel")
+	exchange(false)
+	exchange(false)
+	ip(t, a.Namespace, "xfrm", "policy", "flush")
+	exchange(true)
+	if n := a.log.count("user space carries all packets for now"); n != 1 {
+		t.Errorf("%d lines in the log:\n%s", n, a.log)
+	}
+}
+
+// An ICMP error about a datagram that the kernel has sent comes to the socket as
+// any other, and quotes what was sent.
+func TestAssistIsRefused(t *testing.T) {
+	a, b := newAssistedPair(t, setup{})
+	check(t, b.Close())
+	peer := a.Table().Peers()[0]
+	from := listenUDP(t, a, a.ipv4)
+	waitFor(t, "port unreachable", func() bool {
+		_, err := from.WriteTo(make([]byte, 100), net.UDPAddrFromAddrPort(netip.AddrPortFrom(b.ipv4, 9)))
+		check(t, err)
+		return peer.State.Refused.Load() > 0
+	})
+	if user, kernel := peer.State.Tx.Packets.Load(), byKernel(a).TxPackets; user > 0 || kernel == 0 {
+		t.Errorf("%d packets were sent by user space, %d by the kernel", user, kernel)
+	}
+	check(t, a.Health())
+}
+
+// A router in the middle has a smaller MTU than the hosts. The kernel's datagram
+// finds it, and the kernel sends no more that are too long, until the path MTU
+// lapses.
+func TestAssistLearnsPathMTU(t *testing.T) {
+	const narrow = 1400
+	namespaces := newUnderlay(t, setup{routed: true})
+	a, b := pairOn(t, namespaces, setup{assist: true})
+	to := listenUDP(t, b, b.ipv4)
+	// Each is a flow of its own: one that user space had is the kernel's only
+	// after a silence.
+	flow := func() net.PacketConn {
+		c := listenUDP(t, a, a.ipv4)
+		probing(t, c)
+		return c
+	}
+	full, fits := a.MTU()-28, narrow-28-28
+	goes := func(from net.PacketConn, payload int) (byKernels bool) {
+		t.Helper()
+		before := byKernel(a)
+		if !arrives(t, from, to, payload) {
+			t.Errorf("a packet of %d bytes does not arrive", payload)
+		}
+		return byKernel(a).TxPackets > before.TxPackets
+	}
+	waitFor(t, "the way", func() bool { return !lost(t, flow(), to, 100) })
+	if !goes(flow(), full) {
+		t.Error("a packet that fits exactly does not go by the kernel")
+	}
+	ip(t, namespaces[3], "link", "set", "port2", "mtu", fmt.Sprint(narrow))
+	user := a.Table().Peers()[0].State.Tx.Packets.Load()
+	if !lost(t, flow(), to, full) {
+		t.Fatal("a packet longer than the way arrives")
+	}
+	if n := a.Table().Peers()[0].State.Tx.Packets.Load(); n != user {
+		t.Errorf("user space sent it")
+	}
+	waitFor(t, "the path MTU", func() bool { return pathMTU(a) == narrow })
+	waitFor(t, "the kernel to know it, and a packet with DF that is one byte too long to be refused", func() bool {
+		before := a.drops()["tx_too_big"]
+		return lost(t, flow(), to, fits+1) && a.drops()["tx_too_big"] == before+1
+	})
+	if !goes(flow(), fits) {
+		t.Error("a packet that fits exactly does not go by the kernel")
+	}
+	unmarked := flow()
+	fragmenting(t, unmarked)
+	if goes(unmarked, fits+1) {
+		t.Error("a packet to be fragmented went by the kernel")
+	}
+	transferTCP(t, a, b, false, 4<<20)
+
+	ip(t, namespaces[3], "link", "set", "port2", "mtu", "1500")
+	ip(t, namespaces[0], "route", "flush", "cache") // where the host's own path MTUs are, for ten minutes
+	a.Table().Peers()[0].State.PathMTU.Set(narrow, time.Now().Add(time.Millisecond))
+	waitFor(t, "the path MTU to lapse", func() bool { return pathMTU(a) == 0 && goes(flow(), full) })
+}
