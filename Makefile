@@ -49,9 +49,10 @@ lint:
 bench: build
 	bin/weft-bench run $(BENCHFLAGS)
 
-# The data path alone: both engines against kernel VXLAN.
+# The data path alone, with what the kernel carries of it and without, and the
+# classic engine, against kernel VXLAN.
 bench-datapath: build
-	bin/weft-bench run --paths=vxlan,udp,udp-classic $(BENCHFLAGS)
+	bin/weft-bench run --paths=vxlan,udp,udp-user,udp-classic $(BENCHFLAGS)
 
 # Go benchmarks of single functions.
 bench-go:

@@ -20,11 +20,11 @@ func TestDispatch(t *testing.T) {
 		{"demo --kepe", 2, "", "-kepe"},
 		{"demo now", 2, "", `unexpected argument "now"`},
 		{"demo --weftd=/nonexistent", 1, "", "demo: failed"}, // or no root
-		{"run --help", 0, "", "direct,host-gw,vxlan,udp,udp-classic,flanneld-udp,flanneld-vxlan; unless"},
+		{"run --help", 0, "", "direct,host-gw,vxlan,udp,udp-user,udp-classic,flanneld-udp,flanneld-vxlan; unless"},
 		{"run --quick --help", 0, "", "-rounds"},
 		{"run --profiles=all --rounds=0", 1, "", "0 rounds"},
 		{"run now", 2, "", `unexpected argument "now"`},
-		{"run --paths=carrier-pigeon", 1, "", `unknown path "carrier-pigeon": there are direct, host-gw, vxlan, udp, udp-classic`},
+		{"run --paths=carrier-pigeon", 1, "", `unknown path "carrier-pigeon": there are direct, host-gw, vxlan, udp, udp-user, udp-classic`},
 		{"run --quick --rounds=0", 1, "", "0 rounds"},
 		{"run --weftd=/nonexistent", 1, "", "run: failed"}, // or no root
 		{"generator", 1, "", ""},

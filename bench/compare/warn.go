@@ -29,6 +29,9 @@ func differences(old, new *report.Environment) (warnings []string) {
 	differ("different warm-up, in seconds", old.Warmup, new.Warmup)
 	differ("different versions of flanneld", old.Flanneld, new.Flanneld)
 	differ("different ways to count system calls", old.Syscalls, new.Syscalls)
+	if old.Assist != "" && new.Assist != "" {
+		differ("different kernel assist of udp", old.Assist, new.Assist)
+	}
 	differ("different limit to what UDP may lose", old.LossLimit, new.LossLimit)
 	mtus := func(profile string, a, b map[string]int) {
 		for _, path := range slices.Sorted(maps.Keys(b)) {

@@ -47,6 +47,7 @@ type Environment struct {
 	Flanneld string   `json:"flanneld,omitempty"` // version, where it was measured
 	Skipped  []string `json:"skipped,omitempty"`  // paths that were left out, and why
 	Syscalls string   `json:"syscalls,omitempty"` // what counted system calls, or why nothing did
+	Assist   string   `json:"assist,omitempty"`   // "in force" or why the kernel carries nothing of path udp, where that was measured
 
 	Congestion string             `json:"congestion"` // of the TCP that is measured
 	Rounds     int                `json:"rounds"`     // planned

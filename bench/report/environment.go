@@ -30,6 +30,7 @@ func (e *Environment) facts() (list [][2]string) {
 	add("Kernel", strings.TrimSpace("Linux "+e.Kernel+" "+e.Arch))
 	add("Load before", fmt.Sprintf("%.2f %.2f %.2f; %.0f %% of CPU time in use", e.LoadAverage[0], e.LoadAverage[1], e.LoadAverage[2], 100*e.BusyBefore))
 	add("weftd", e.Weftd)
+	add("Kernel assist of udp", e.Assist)
 	add("flanneld", e.Flanneld)
 	add("Left out", strings.Join(e.Skipped, "; "))
 	add("Go", e.Go)

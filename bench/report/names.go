@@ -23,7 +23,7 @@ func (r *Result) Direction() Direction { return directionOf(r.Metric, r.Unit) }
 
 func directionOf(metric, unit string) Direction {
 	switch {
-	case metric == offered || isPart(metric):
+	case metric == offered || metric == byKernel || isPart(metric):
 		return Neither
 	case strings.HasSuffix(unit, "/s"):
 		return MoreIsBetter
@@ -33,8 +33,9 @@ func directionOf(metric, unit string) Direction {
 
 // Metrics that are shown together with others.
 const (
-	offered = "offered" // behind a slash after what was delivered
-	cpu     = "cpu"     // the sum of its parts
+	offered  = "offered"   // behind a slash after what was delivered
+	cpu      = "cpu"       // the sum of its parts
+	byKernel = "by_kernel" // part of the tunnel's packets
 )
 
 // divided are metrics that have parts: "cpu" has "cpu_user" and so on.
@@ -72,7 +73,7 @@ func percentileOf(metric string) (of, title string, ok bool) {
 var (
 	words = map[string]string{
 		"tcpboth": "TCP both ways", "rtt": roundTrip, "rttload": roundTrip + " beside TCP", "connect": "connections",
-		"half_rtt": "RTT/2", "bulk": "TCP beside requests", "cpu": "CPU time", "syscalls": "system calls",
+		"half_rtt": "RTT/2", byKernel: "packets by the kernel", "bulk": "TCP beside requests", "cpu": "CPU time", "syscalls": "system calls",
 	}
 	units = map[string]string{"us": "µs", "1/s": "per second", "us/request": "µs/request", "us/connection": "µs/connection"}
 

@@ -17,6 +17,7 @@ func TestDirection(t *testing.T) {
 		{"syscalls", "1/MB", LessIsBetter},
 		{"memory_daemons", "MiB", LessIsBetter},
 		{"offered", "Gbit/s", Neither},
+		{"by_kernel", "%", Neither},
 		{"throughput_forth", "Gbit/s", Neither},
 		{"cpu_softirq", "s/GB", Neither},
 		{"syscalls_daemons", "1/MB", Neither},

@@ -45,16 +45,15 @@ func joinByWeftd(backend string, flags ...string) func(context.Context, *Options
 		if err := startEtcd(ctx, o, p, backend); err != nil {
 			return err
 		}
-		var started []*lab.Weftd
 		for _, h := range p.ends() {
 			w, err := h.StartWeftd(o.Weftd, flags...)
 			if err != nil {
 				return err
 			}
 			p.daemons = append(p.daemons, &process{Process: w.Process, host: h.Name})
-			started = append(started, w)
+			p.weftds = append(p.weftds, w)
 		}
-		for _, w := range started {
+		for _, w := range p.weftds {
 			env, err := w.WaitReady(ctx)
 			if err != nil {
 				return err

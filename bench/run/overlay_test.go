@@ -34,9 +34,9 @@ func TestOverlays(t *testing.T) {
 	o.Warmup = 200 * time.Millisecond
 	t.Run("weftd", func(t *testing.T) {
 		o := o
-		o.Paths = []string{"host-gw", "vxlan", "udp", "udp-classic"}
+		o.Paths = []string{"host-gw", "vxlan", "udp", "udp-user", "udp-classic"}
 		d, _ := measured(t, o)
-		for path, mtu := range map[string]int{"host-gw": 1500, "vxlan": 1450, "udp": 1472, "udp-classic": 1472} {
+		for path, mtu := range map[string]int{"host-gw": 1500, "vxlan": 1450, "udp": 1472, "udp-user": 1472, "udp-classic": 1472} {
 			if got := d.Environment.MTU[path]; got != mtu {
 				t.Errorf("the MTU of %s is %d", path, got)
 			}
@@ -46,8 +46,14 @@ func TestOverlays(t *testing.T) {
 				}
 			}
 		}
-		if udp := d.Find("udp", "veth", "rtt", "syscalls_daemons"); d.Environment.Syscalls == callEvent && (udp == nil || udp.Median < 4) {
-			t.Errorf("a request and its answer take a read and a write of each of two daemons twice: %+v", udp)
+		if user := d.Find("udp-user", "veth", "rtt", "syscalls_daemons"); d.Environment.Syscalls == callEvent && (user == nil || user.Median < 4) {
+			t.Errorf("a request and its answer take a read and a write of each of two daemons twice: %+v", user)
+		}
+		if d.Environment.Assist != assistInForce {
+			t.Errorf("the assist is %s", d.Environment.Assist)
+		}
+		if udp := d.Find("udp", "veth", "rtt", "by_kernel"); udp == nil || udp.Median < 90 {
+			t.Errorf("requests and answers were not the kernel's: %+v", udp)
 		}
 	})
 	t.Run("flanneld that ends", func(t *testing.T) {

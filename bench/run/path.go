@@ -18,6 +18,8 @@ type pathKind struct {
 	name  string
 	needs program // that must be installed; "" is none
 	join  func(context.Context, *Options, *path) error
+
+	carried place // where packets are carried, if that is weftd's choice
 }
 
 // program is a daemon that a path runs.
@@ -32,8 +34,9 @@ var pathKinds = []pathKind{
 	{name: "direct", join: joinDirectly},
 	{name: "host-gw", needs: weftd, join: joinByWeftd("host-gw")},
 	{name: "vxlan", needs: weftd, join: joinByWeftd("vxlan")},
-	{name: "udp", needs: weftd, join: joinByWeftd("udp")},
-	{name: "udp-classic", needs: weftd, join: joinByWeftd("udp", "--udp-engine=classic")},
+	{name: "udp", needs: weftd, join: joinByWeftd("udp"), carried: kernelToo},
+	{name: "udp-user", needs: weftd, join: joinByWeftd("udp", "--udp-disable=assist"), carried: userSpace},
+	{name: "udp-classic", needs: weftd, join: joinByWeftd("udp", "--udp-engine=classic"), carried: userSpace},
 	{name: "flanneld-udp", needs: flanneld, join: joinByFlanneld("udp")},
 	{name: "flanneld-vxlan", needs: flanneld, join: joinByFlanneld("vxlan")},
 }
@@ -64,6 +67,10 @@ type path struct {
 	daemons  []*process // that carry packets or have the kernel do so, one on each host
 	helpers  []*process // what else runs
 	underlay *underlay
+
+	weftds  []*lab.Weftd // of daemons
+	carried place
+	assist  string // assistInForce, or why it is not; "" if carried is
 }
 
 // process is a program of the path.
@@ -91,10 +98,13 @@ func buildPath(ctx context.Context, o *Options, name string, mtu int) (p *path, 
 	if err != nil {
 		return nil, fmt.Errorf("build path %s: %w", name, err)
 	}
-	p = &path{name: name, cluster: cluster}
+	p = &path{name: name, cluster: cluster, carried: kind.carried}
 	err = kind.join(ctx, o, p)
 	if err == nil {
 		err = traffic.WaitReachable(ctx, p.from().Namespace, p.to().IPv4)
+	}
+	if err == nil {
+		err = p.findAssist(ctx)
 	}
 	if err == nil {
 		p.underlay, err = newUnderlay(cluster)

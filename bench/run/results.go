@@ -222,6 +222,9 @@ func (r *results) warnings(d *report.Document) (list []string) {
 	if r.stolen > 0 {
 		warn("too noisy: other virtual machines took CPU time in %d of %d samples", r.stolen, r.taken)
 	}
+	if assist := d.Environment.Assist; assist != "" && assist != assistInForce {
+		warn("path udp is all in user space: the kernel assist is %s", assist)
+	}
 	few, wide := 0, []string(nil)
 	for _, result := range d.Results {
 		if result.Metric != workloadOf(result.Workload).main {

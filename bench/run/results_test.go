@@ -93,7 +93,8 @@ func TestWarnings(t *testing.T) {
 			r.addUsage(usage{elapsed: time.Second, foreign: 0.001})
 			r.addCheck("udp", "veth", 0, 11)
 		},
-		"used 20 % of the CPUs before the run": func(_ *results, d *report.Document) { d.Environment.BusyBefore = 0.2 },
+		"used 20 % of the CPUs before the run":                 func(_ *results, d *report.Document) { d.Environment.BusyBefore = 0.2 },
+		"all in user space: the kernel assist is off: too old": func(_ *results, d *report.Document) { d.Environment.Assist = "off: too old" },
 		"in 1 of 2 samples; stop them": func(r *results, _ *report.Document) {
 			r.addUsage(usage{elapsed: time.Millisecond, foreign: 1})
 			r.addUsage(usage{elapsed: time.Second, foreign: 0.001})

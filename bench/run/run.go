@@ -200,6 +200,9 @@ func (r *runner) setProfile(in profile) error {
 		}
 		e.Offloads[in.name] = now
 		mtu[p.name] = p.mtu
+		if p.carried == kernelToo {
+			e.Assist = p.assist
+		}
 	}
 	if len(e.ProfileMTU) == 0 {
 		e.MTU = mtu

@@ -215,7 +215,7 @@ func TestPathsOfMissingPrograms(t *testing.T) {
 	if err := o.choosePaths(); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(o.Paths, " "); got != "direct host-gw vxlan udp udp-classic" {
+	if got := strings.Join(o.Paths, " "); got != "direct host-gw vxlan udp udp-user udp-classic" {
 		t.Error("chosen are", got)
 	}
 	if len(o.skipped) != 2 || !strings.Contains(o.skipped[0], "flanneld-udp: no flanneld to run") || !strings.Contains(o.skipped[0], "--flanneld") {

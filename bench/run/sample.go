@@ -23,10 +23,22 @@ type sampler struct {
 // sample measures one workload on one path once.
 func (r *runner) sample(ctx context.Context, p *path, w workload, in profile) (metrics []metric, used usage, err error) {
 	s := &sampler{r: r, path: p, work: w, profile: in}
-	if s.session, err = generator.Open(ctx, r.o.Generator, s.pairs()); err == nil {
+	before, err := p.tally(ctx)
+	if err == nil {
+		s.session, err = generator.Open(ctx, r.o.Generator, s.pairs())
+	}
+	if err == nil {
 		defer s.session.Close()
 		s.meter = s.newMeter()
 		metrics, used, err = s.run(ctx)
+	}
+	if err == nil {
+		var after tally
+		if after, err = p.tally(ctx); err == nil {
+			var who []metric
+			who, err = p.proof(before, after)
+			metrics = append(metrics, who...)
+		}
 	}
 	if err != nil {
 		return nil, used, fmt.Errorf("%s on path %s: %w", w.name, p.name, err)
