@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/weftnet/weft/bench/traffic"
 )
 
 func TestWeftdStartsBeforeEtcd(t *testing.T) {
@@ -134,6 +136,33 @@ func TestLeaseDeleted(t *testing.T) {
 		return ""
 	})
 	c.reachAll()
+}
+
+// A subnet that another live node holds is neither sent from nor received for, by
+// weftd or by the kernel, until it is this node's again.
+func TestLeaseOfAnother(t *testing.T) {
+	c := start(t, spec{})
+	c.reachAll()
+	c.byKernel(0, 1)
+	key := c.leaseKey(0)
+	own := c.get(key)
+	alive, node := aliveOf(0)
+	c.put(alive, node)
+	c.put(key, fmt.Sprintf(`{"PublicIP":"%s","NodeID":"%s","BackendType":"udp","BackendData":{"weft":1}}`, crowdIP(0), crowdID(0)))
+	c.notReady(0, crowdID(0))
+	a, b := c.hosts[0].Container, c.hosts[1].Container
+	sent, received := c.ways(0)
+	r, err := traffic.EchoUDP(t.Context(), a.Namespace, b.Namespace, b.IPv4, traffic.EchoOptions{Count: 20, Size: 64})
+	if err != nil || r.Arrived > 0 {
+		t.Errorf("from a subnet of another's: %+v, %v", r, err)
+	}
+	if nowSent, nowReceived := c.ways(0); nowSent != sent || nowReceived != received {
+		t.Errorf("sent %+v, then %+v; received %+v, then %+v", sent, nowSent, received, nowReceived)
+	}
+	c.delete(alive)
+	c.put(key, own)
+	c.reachAll()
+	c.byKernel(0, 1)
 }
 
 // leaseKey is the key of a host's lease.

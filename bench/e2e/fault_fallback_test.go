@@ -24,6 +24,7 @@ func TestFallbackFaults(t *testing.T) {
 	} {
 		faults = append(faults,
 			fault{name: who.name + " killed", strike: kill(who.hosts...)},
+			fault{name: who.name + " killed, all in user space", userSpace: true, strike: kill(who.hosts...), slow: who.hosts[0] == 0},
 			fault{name: who.name + " killed, ICMP errors filtered", prepare: filterICMP, strike: kill(who.hosts...), slow: who.hosts[0] == 0},
 			fault{name: who.name + " killed and started again", strike: killAndStart(who.hosts...), slow: len(who.hosts) == 1},
 		)
@@ -38,8 +39,10 @@ func TestFallbackFaults(t *testing.T) {
 
 		fault{name: "udp blocked towards the receiver", hosts: 3, strike: blockUDP(0, 1), check: onlyThatPeerMoved},
 		fault{name: "udp blocked towards the sender", hosts: 3, strike: blockUDP(1, 0), check: onlyThatPeerMoved, slow: true},
+		// The kernel's part passes by it.
+		fault{name: "udp refused by the receiver's own firewall", hosts: 3, strike: filterUDP(0, 1), check: onlyThatPeerMoved, slow: true},
 
-		fault{name: "TUN of the sender deleted", strike: deleteLink(0, "flannel0")},
+		fault{name: "TUN of the sender deleted", strike: deleteLink(0, "flannel0"), check: assistIsBack},
 		fault{name: "TUN of the receiver deleted", strike: deleteLink(1, "flannel0"), slow: true},
 		fault{name: "VTEP of the sender deleted", strike: deleteLink(0, "flannel.1"), slow: true},
 		fault{name: "VTEP of the sender deleted while it carries", prepare: blockUDP(0, 1), onVXLAN: true, strike: deleteLink(0, "flannel.1")},
@@ -71,7 +74,7 @@ func TestFallbackReturns(t *testing.T) {
 		strike: func(c *cluster) {
 			blockUDP(0, 1)(c)
 			c.onPath(0, 1, "vxlan")
-			if out, err := c.hosts[1].Output("nft", "delete", "table", "inet", "lab"); err != nil {
+			if out, err := c.Switch.Output("nft", "delete", "table", "netdev", "lab"); err != nil {
 				c.t.Fatal(err, out)
 			}
 			c.onPath(0, 1, "udp")
@@ -157,12 +160,34 @@ func watchdog(host int) func(c *cluster) {
 	}
 }
 
-// blockUDP drops what one host sends to another's udp port.
+// blockUDP drops what one host sends to another's udp port, on the way.
 func blockUDP(from, to int) func(c *cluster) {
+	return func(c *cluster) {
+		c.t.Helper()
+		script := fmt.Sprintf(`add table netdev lab
+			add chain netdev lab from%[1]d { type filter hook ingress device "port%[1]d" priority 0; }
+			add rule netdev lab from%[1]d ip daddr %[2]v udp dport %[3]d drop`, c.hosts[from].Number, c.hosts[to].IPv4, tunnelPort)
+		if out, err := c.Switch.Output("nft", script); err != nil {
+			c.t.Fatal(err, out)
+		}
+	}
+}
+
+// filterUDP does so by the rules of the other host.
+func filterUDP(from, to int) func(c *cluster) {
 	return func(c *cluster) {
 		c.t.Helper()
 		c.filter(c.hosts[to].Namespace, "input", fmt.Sprintf("ip saddr %v udp dport %d drop", c.hosts[from].IPv4, tunnelPort))
 	}
+}
+
+// assistIsBack: what was lost with the TUN is there again with the next one.
+func assistIsBack(c *cluster) {
+	c.t.Helper()
+	for i := range c.hosts {
+		c.wantAttached(i, assistPrograms...)
+	}
+	c.byKernel(0, 1)
 }
 
 func onlyThatPeerMoved(c *cluster) {

@@ -29,6 +29,7 @@ type fault struct {
 	strike  func(c *cluster) // the fault
 	check   func(c *cluster) // what must hold while the fault lasts; may be nil
 
+	userSpace    bool // without the assist
 	ipv6         bool // the transfer is IPv6, in a dual-stack network
 	containerMTU int  // what containers were given once; 0: what they should have
 	onVXLAN      bool // host1 sends by its fallback before the fault
@@ -148,8 +149,12 @@ func (f fault) start(t *testing.T) *cluster {
 	if f.prepare != nil {
 		f.prepare(c)
 	}
+	var flags []string
+	if f.userSpace {
+		flags = append(flags, "--udp-disable=assist")
+	}
 	for i := range c.hosts {
-		c.startWeftd(i)
+		c.startWeftd(i, flags...)
 	}
 	for i := range c.hosts {
 		env := c.waitReady(i)

@@ -23,6 +23,7 @@ const (
 const (
 	withoutTUN      = "no /dev/net/tun"
 	withoutNetAdmin = "no CAP_NET_ADMIN"
+	withoutBPF      = "no CAP_BPF"
 )
 
 // becomeDeprived does not return unless it fails.
@@ -42,6 +43,12 @@ func becomeDeprived(how, weftd string, args []string) error {
 	case withoutNetAdmin:
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_NET_ADMIN, 0, 0, 0); err != nil {
 			return err
+		}
+	case withoutBPF:
+		for _, capability := range []uintptr{unix.CAP_BPF, unix.CAP_SYS_ADMIN} { // either will do
+			if err := unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0); err != nil {
+				return err
+			}
 		}
 	}
 	return syscall.Exec(weftd, append([]string{weftd}, args...), os.Environ())
@@ -78,6 +85,27 @@ func TestMachineLacksWhatWeftdNeeds(t *testing.T) {
 				t.Error("it is ready all the same")
 			}
 		})
+	}
+}
+
+// What weftd can do without, it does without, and says why.
+func TestMachineLacksWhatHelps(t *testing.T) {
+	c := build(t, spec{})
+	c.startDeprived(0, withoutBPF)
+	c.startWeftd(1)
+	for i := range c.hosts {
+		c.attach(i, c.waitReady(i))
+	}
+	c.reachAll()
+	for _, capability := range c.status(0).Backend.Capabilities {
+		if off := !capability.On && strings.Contains(capability.Why, "CAP_BPF"); off != (capability.Name == "assist") {
+			t.Errorf("%+v", capability)
+		}
+	}
+	c.exchange(c.hosts[0], c.hosts[1])
+	c.exchange(c.hosts[1], c.hosts[0])
+	if sent := c.sent(1); sent.kernel > 0 || sent.user == 0 {
+		t.Errorf("to the node without: %+v", sent)
 	}
 }
 

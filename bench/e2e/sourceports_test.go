@@ -43,7 +43,8 @@ func TestSourcePorts(t *testing.T) {
 			}
 		}
 	}
-	ports := map[netip.Addr][]uint16{} // source ports by destination
+	ports := map[netip.Addr][]uint16{}   // source ports by destination
+	kernels := map[netip.Addr][]uint16{} // those of datagrams without a checksum, which are the kernel's
 	for _, p := range heard.packets() {
 		if p[0] != 4<<4|5 || p[9] != unix.IPPROTO_UDP {
 			continue
@@ -56,10 +57,19 @@ func TestSourcePorts(t *testing.T) {
 		if !slices.Contains(ports[to], src) {
 			ports[to] = append(ports[to], src)
 		}
+		if binary.BigEndian.Uint16(p[26:]) == 0 && !slices.Contains(kernels[to], src) {
+			kernels[to] = append(kernels[to], src)
+		}
 	}
 	// Two of four are left out by 16 flows once in 10,000 times.
 	if p := ports[c.hosts[1].IPv4]; len(p) < 2 || slices.Min(p) < 8285 || slices.Max(p) > 8288 {
 		t.Errorf("datagrams came from ports %d", p)
+	}
+	if p := kernels[c.hosts[1].IPv4]; len(p) < 2 {
+		t.Errorf("the kernel's datagrams came from ports %d", p)
+	}
+	if p := kernels[c.hosts[classic].IPv4]; len(p) > 0 {
+		t.Errorf("the kernel sent datagrams from ports %d to a node whose kernel takes none", p)
 	}
 	if p := ports[c.hosts[classic].IPv4]; !slices.Equal(p, []uint16{tunnelPort}) {
 		t.Errorf("datagrams to a node like flannel's came from ports %d", p)

@@ -31,23 +31,34 @@ type status struct {
 		Capabilities []struct {
 			Name string `json:"name"`
 			On   bool   `json:"on"`
+			Why  string `json:"why"`
 		} `json:"capabilities"`
-		Peers []struct {
-			Subnet   string   `json:"subnet"`
-			Endpoint string   `json:"endpoint"`
-			Path     string   `json:"path"`
-			PathMTU  int      `json:"path_mtu"`
-			Notes    []string `json:"notes"`
-		} `json:"peers"`
+		Peers   []peerStatus `json:"peers"`
 		Skipped []struct {
 			Subnet string `json:"subnet"`
 			Why    string `json:"why"`
 		} `json:"skipped"`
-		Drops map[string]uint64 `json:"drops"`
+		Drops    map[string]uint64 `json:"drops"`
+		ByKernel struct {
+			TxPackets uint64 `json:"tx_packets"`
+			RxPackets uint64 `json:"rx_packets"`
+		} `json:"by_kernel"` // of those of the peers
 	} `json:"backend"`
 	BadEntries []struct {
 		Key string `json:"key"`
 	} `json:"bad_entries"`
+}
+
+// peerStatus is what it says of another node.
+type peerStatus struct {
+	Subnet   string   `json:"subnet"`
+	Endpoint string   `json:"endpoint"`
+	Path     string   `json:"path"`
+	PathMTU  int      `json:"path_mtu"`
+	Notes    []string `json:"notes"`
+
+	TxPackets uint64 `json:"tx_packets"`
+	RxPackets uint64 `json:"rx_packets"`
 }
 
 // reasons is why a node is not ready, in one line.

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Without weftd the network is unreachable, and not sent the default way.
+// Without weftd the network is unreachable, and not sent the default way: no
+// program of weftd's is left in the kernel either.
 func TestStopLeavesNoLeak(t *testing.T) {
 	c := start(t, spec{})
 	c.reachAll()
@@ -22,9 +23,11 @@ func TestStopLeavesNoLeak(t *testing.T) {
 			c.waitReady(0)
 			end = c.weftds[0].Kill
 		}
+		c.wantAttached(0, assistPrograms...)
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
+		c.wantAttached(0)
 		if err := c.hosts[0].Do(func() error {
 			_, err := netlink.RouteGet(netip.MustParseAddr("10.5.0.9").AsSlice())
 			if !errors.Is(err, unix.EHOSTUNREACH) {
@@ -38,6 +41,7 @@ func TestStopLeavesNoLeak(t *testing.T) {
 	c.startWeftd(0)
 	c.waitReady(0)
 	c.reachAll()
+	c.byKernel(0, 1)
 }
 
 // Cleanup removes all that weft made, and nothing else.

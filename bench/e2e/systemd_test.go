@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -57,6 +58,17 @@ func TestSystemd(t *testing.T) {
 		}
 	}
 	r.reachAll()
+	for _, m := range r.machines {
+		var s status
+		if err := json.Unmarshal([]byte(m.run("weftd", "status", "--json")), &s); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range s.Backend.Capabilities {
+			if !c.On {
+				t.Errorf("with the unit's restrictions %s is off: %s", c.Name, c.Why)
+			}
+		}
+	}
 
 	t.Run("sysctl", func(t *testing.T) { sysctlsStay(t, b) })
 	stream, err := traffic.StartSteady(t.Context(), a.Host.Container.Namespace, b.Host.Container.Namespace, b.Host.Container.IPv4, traffic.SegmentPortion)

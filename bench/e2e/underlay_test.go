@@ -49,6 +49,7 @@ func TestInterfaceDownAndUp(t *testing.T) {
 	}
 	c.reachAll()
 	c.waitReady(0)
+	c.byKernel(0, 1)
 }
 
 func TestInterfaceGoneAndBack(t *testing.T) {
@@ -73,6 +74,21 @@ func TestInterfaceGoneAndBack(t *testing.T) {
 	if now := c.status(0).Lease.Subnet; now != subnet {
 		t.Errorf("the subnet was %s and is %s", subnet, now)
 	}
+	c.byKernel(0, 1)
+	c.wantAttached(0, assistPrograms...)
+
+	for _, step := range [][]string{{"eth0", "down"}, {"eth0", "name", "uplink"}, {"uplink", "up"}} {
+		if _, err := h.Output("ip", append([]string{"link", "set"}, step...)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.AddDefaultRoutes(); err != nil {
+		t.Fatal(err)
+	}
+	c.reachAll()
+	c.waitReady(0)
+	c.byKernel(0, 1)
+	c.wantAttached(0, "flannel0 egress", "uplink ingress")
 }
 
 // A new public IP moves the lease, not the containers.
@@ -103,6 +119,7 @@ func TestPublicIPChanges(t *testing.T) {
 		}
 		return "host2 does not send to the new address"
 	})
+	c.byKernel(0, 1)
 }
 
 func TestRouteDeletedByHand(t *testing.T) {

@@ -3,9 +3,11 @@ package e2e
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,33 +23,61 @@ const (
 	innerPort  = 9999
 )
 
-// What is no packet for this node, from a node with a lease, goes nowhere.
+// What is no packet for this node, from a node with a lease, goes nowhere:
+// neither by weftd nor, of datagrams without a checksum, by the kernel.
 func TestForeignAndBrokenDatagrams(t *testing.T) {
 	c := start(t, spec{})
 	c.reachAll()
 	a, b := c.hosts[0], c.hosts[1]
-	src, dst := b.Container.IPv4, a.Container.IPv4
-	good := func(text string) []byte { return udpPacket(src, dst, text) }
-
-	arrived := c.listen(a.Container.Namespace, dst)
+	arrived := c.listen(a.Container.Namespace, a.Container.IPv4)
 	strays := c.listen(a.Namespace, a.IPv4)
-	peer, stranger := c.tunnelTo(b.Namespace, a), c.tunnelTo(c.Switch, a)
+	for _, unchecked := range []bool{false, true} {
+		peer, stranger := c.tunnelTo(b.Namespace, a, unchecked), c.tunnelTo(c.Switch, a, unchecked)
+		before, byKernel := c.status(0).drops(), c.received(0).kernel
+		peer(udpPacket(b.Container.IPv4, a.Container.IPv4, "first"))
+		wrong := c.sendForeign(peer, stranger) + c.sendBroken(peer)
+		peer(udpPacket(b.Container.IPv4, a.Container.IPv4, "last"))
 
-	peer(good("first"))
-	before := c.status(0).drops()
-	stranger(good("from an address that no lease names"))
+		if got := arrived("last"); !slices.Equal(got, []string{"first", "last"}) {
+			t.Errorf("unchecked %v: the container received %q", unchecked, got)
+		}
+		c.eventually(func() string {
+			if dropped := c.status(0).drops() - before; dropped < uint64(wrong) {
+				return fmt.Sprintf("unchecked %v: of %d datagrams %d are counted as dropped", unchecked, wrong, dropped)
+			}
+			return ""
+		})
+		if n := c.received(0).kernel - byKernel; (n == 2) != unchecked || n > 2 {
+			t.Errorf("unchecked %v: the kernel took %d", unchecked, n)
+		}
+		c.send(b.Namespace, a.IPv4, "last") // by way of the underlay, not the tunnel
+		if got := strays("last"); !slices.Equal(got, []string{"last"}) {
+			t.Errorf("unchecked %v: the host received %q", unchecked, got)
+		}
+	}
+	c.reachAll()
+}
+
+// sendForeign sends host1 whole packets that it must not take, and returns how
+// many.
+func (c *cluster) sendForeign(peer, stranger func(payload []byte)) (sent int) {
+	src, dst := c.hosts[1].Container.IPv4, c.hosts[0].Container.IPv4
+	stranger(udpPacket(src, dst, "from an address that no lease names"))
 	peer(udpPacket(netip.MustParseAddr("10.5.0.9"), dst, "inner source of no lease"))
 	peer(udpPacket(dst.Next(), dst, "inner source of the receiver's own subnet"))
 	peer(udpPacket(netip.MustParseAddr("192.0.2.2"), dst, "inner source on the underlay"))
-	peer(udpPacket(src, a.IPv4, "inner destination on the underlay"))
+	peer(udpPacket(src, c.hosts[0].IPv4, "inner destination on the underlay"))
 	peer(udpPacket(src, netip.MustParseAddr("10.5.0.9"), "inner destination of no lease"))
 	peer(udpPacket(src, netip.MustParseAddr("127.0.0.1"), "inner destination on loopback"))
-	const foreign = 7
+	return 7
+}
 
-	broken := 0
+// sendBroken sends host1 what is no packet, and returns how many.
+func (c *cluster) sendBroken(peer func(payload []byte)) (sent int) {
+	good := func(text string) []byte { return udpPacket(c.hosts[1].Container.IPv4, c.hosts[0].Container.IPv4, text) }
 	for _, n := range []int{0, 1, 8, 19} {
 		peer(good("truncated")[:n])
-		broken++
+		sent++
 	}
 	for _, change := range []func(b []byte){
 		func(b []byte) { b[0] = 5<<4 | 5 },                       // no IP version
@@ -60,27 +90,12 @@ func TestForeignAndBrokenDatagrams(t *testing.T) {
 		packet := good("broken")
 		change(packet)
 		peer(packet)
-		broken++
+		sent++
 	}
 	oversized := good(string(make([]byte, 60_000)))
 	binary.BigEndian.PutUint16(oversized[2:], 40_000) // and so it is not as long as it says
 	peer(oversized)
-	peer(good("last"))
-
-	if got := arrived("last"); !slices.Equal(got, []string{"first", "last"}) {
-		t.Errorf("the container received %q", got)
-	}
-	c.eventually(func() string {
-		if dropped := c.status(0).drops() - before; dropped < uint64(foreign+broken) {
-			return "not every drop is counted"
-		}
-		return ""
-	})
-	c.send(b.Namespace, a.IPv4, "last") // by way of the underlay, not the tunnel
-	if got := strays("last"); !slices.Equal(got, []string{"last"}) {
-		t.Errorf("the host received %q", got)
-	}
-	c.reachAll()
+	return sent
 }
 
 // An address that nobody leases is answered for, and not left to time out.
@@ -114,10 +129,21 @@ func udpPacket(src, dst netip.Addr, text string) []byte {
 	return append(b, text...)
 }
 
-// tunnelTo returns a function that sends datagrams to a host's tunnel port.
-func (c *cluster) tunnelTo(from *lab.Namespace, to *lab.Host) func(payload []byte) {
+// tunnelTo returns a function that sends datagrams to a host's tunnel port, with
+// a checksum or without.
+func (c *cluster) tunnelTo(from *lab.Namespace, to *lab.Host, unchecked bool) func(payload []byte) {
 	c.t.Helper()
-	conn, err := from.Dial(c.t.Context(), net.Dialer{}, "udp4", netip.AddrPortFrom(to.IPv4, tunnelPort).String())
+	dialer := net.Dialer{Control: func(_, _ string, conn syscall.RawConn) (err error) {
+		if controlErr := conn.Control(func(fd uintptr) {
+			if unchecked {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_NO_CHECK, 1)
+			}
+		}); controlErr != nil {
+			return controlErr
+		}
+		return err
+	}}
+	conn, err := from.Dial(c.t.Context(), dialer, "udp4", netip.AddrPortFrom(to.IPv4, tunnelPort).String())
 	if err != nil {
 		c.t.Fatal(err)
 	}

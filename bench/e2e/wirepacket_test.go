@@ -18,6 +18,8 @@ type ipPacket struct {
 	fragment bool
 	protocol uint8
 	payload  []byte // from the transport header on
+
+	unchecked bool // UDP without a checksum
 }
 
 // Fields of IPv4's flags and fragment offset.
@@ -26,7 +28,6 @@ const (
 	fragmentBits    = 1<<13 | (1<<13 - 1) // more fragments, or an offset
 )
 
-// dissect takes an IP packet apart and checks every length and checksum: b must
 // dissect takes an IP packet apart and checks every length and checksum: b must
 // be one whole packet and nothing more. A fragment's transport checksum, which
 // is over all fragments, is not looked at. With an error about what is behind
@@ -103,7 +104,11 @@ func (p *ipPacket) checkTransport() error {
 			return fmt.Errorf("UDP length %d of %d bytes", length, len(p.payload))
 		}
 		if binary.BigEndian.Uint16(p.payload[6:]) == 0 {
-			return fmt.Errorf("UDP without a checksum")
+			if p.src.Is6() {
+				return fmt.Errorf("UDP without a checksum") // RFC 8200, section 8.1
+			}
+			p.unchecked = true
+			return nil
 		}
 	}
 	sum := uint16(0)
@@ -156,18 +161,20 @@ func TestDissect(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	for name, change := range map[string]func(b []byte) []byte{
-		"nothing":             func(b []byte) []byte { return nil },
-		"cut short":           func(b []byte) []byte { return b[:len(b)-1] },
-		"trailing byte":       func(b []byte) []byte { return append(b, 0) },
-		"no IP version":       func(b []byte) []byte { b[0] = 5<<4 | 5; return b },
-		"header's checksum":   func(b []byte) []byte { b[8]--; return b },
-		"content":             func(b []byte) []byte { b[30] ^= 1; return b },
-		"UDP length":          func(b []byte) []byte { b[25]--; return b },
-		"partial checksum":    func(b []byte) []byte { b[26] ^= 0xff; return b },
-		"UDP checksum absent": func(b []byte) []byte { b[26], b[27] = 0, 0; return b },
+		"nothing":           func(b []byte) []byte { return nil },
+		"cut short":         func(b []byte) []byte { return b[:len(b)-1] },
+		"trailing byte":     func(b []byte) []byte { return append(b, 0) },
+		"no IP version":     func(b []byte) []byte { b[0] = 5<<4 | 5; return b },
+		"header's checksum": func(b []byte) []byte { b[8]--; return b },
+		"content":           func(b []byte) []byte { b[30] ^= 1; return b },
+		"UDP length":        func(b []byte) []byte { b[25]--; return b },
+		"partial checksum":  func(b []byte) []byte { b[26] ^= 0xff; return b },
 	} {
 		if p, err := dissect(change(good())); err == nil {
 			t.Errorf("%s: %+v", name, p)
 		}
+	}
+	if p, err := dissect(udpPacket(src, dst, "weft")); err != nil || !p.unchecked {
+		t.Errorf("without a checksum: %+v, %v", p, err)
 	}
 }

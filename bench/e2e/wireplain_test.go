@@ -14,16 +14,18 @@ import (
 	"github.com/weftnet/weft/bench/traffic"
 )
 
-// What weftd puts on the wire is what flannel's udp backend does: in each
-// datagram, from port 8285 to port 8285, one IP packet and nothing else.
+// What weftd, and the kernel for it, put on the wire is what flannel's udp
+// backend does: in each datagram, from port 8285 to port 8285, one IP packet and
+// nothing else. The kernel's datagrams have no checksum.
 func TestWireIsFlannels(t *testing.T) {
 	for _, test := range []struct {
 		name       string
 		ipv4, ipv6 netip.Prefix // underlay
 		overhead   int
+		assist     bool // the kernel carries some
 	}{
-		{"IPv4 underlay", lab.UnderlayIPv4, netip.Prefix{}, 28},
-		{"IPv6 underlay", netip.Prefix{}, lab.UnderlayIPv6, 48},
+		{"IPv4 underlay", lab.UnderlayIPv4, netip.Prefix{}, 28, true},
+		{"IPv6 underlay", netip.Prefix{}, lab.UnderlayIPv6, 48, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := start(t, spec{ipv4: test.ipv4, ipv6: test.ipv6, config: dualStack})
@@ -57,7 +59,7 @@ func TestWireIsFlannels(t *testing.T) {
 			c.fits(c.hosts[0], c.hosts[1], 1500-test.overhead)
 
 			for i, h := range heard {
-				w := &wireCheck{t: t, mtu: 1500, count: make(map[string]int)}
+				w := &wireCheck{t: t, mtu: 1500, assist: test.assist, count: make(map[string]int)}
 				w.hosts, w.containers = c.ends(i, 1-i)
 				for _, b := range h.packets() {
 					w.check(b)
@@ -72,6 +74,12 @@ func TestWireIsFlannels(t *testing.T) {
 					w.want(version+" ICMP", 3)
 				}
 				w.want("as long as the MTU", 2*stream/1500)
+				if test.assist {
+					w.want("IPv4 TCP by the kernel", 10) // acknowledgements
+					w.want("IPv4 UDP of 1400 bytes by the kernel", 99)
+					w.want("IPv4 UDP of 64 bytes by the kernel", 99)
+					w.want("IPv4 ICMP by the kernel", 3)
+				}
 			}
 		})
 	}
@@ -105,6 +113,7 @@ func (c *cluster) ends(from, to int) (hosts, containers [2][]netip.Addr) {
 type wireCheck struct {
 	t                 testing.TB
 	mtu               int
+	assist            bool // datagrams without a checksum are the kernel's
 	hosts, containers [2][]netip.Addr
 	count             map[string]int // packets by what they are
 }
@@ -149,6 +158,8 @@ func (w *wireCheck) checkOuter(b []byte, p *ipPacket) error {
 		return fmt.Errorf("without DF: %x", b[:40])
 	case len(b) > w.mtu:
 		return fmt.Errorf("%d bytes on a wire of MTU %d", len(b), w.mtu)
+	case p.unchecked && !w.assist:
+		return fmt.Errorf("UDP without a checksum: %x", b[:40])
 	}
 	if from, to, _ := p.udp(); from != tunnelPort || to != tunnelPort {
 		return fmt.Errorf("from port %d to port %d", from, to)
@@ -170,6 +181,10 @@ func (w *wireCheck) checkInner(outer *ipPacket, b []byte) error {
 		return fmt.Errorf("TTL or hop limit %d of a packet that the sender's host has routed", p.ttl)
 	case outer.tos != p.tos&3: // ECN and no more (RFC 6040)
 		return fmt.Errorf("outer TOS %#02x, inner %#02x", outer.tos, p.tos)
+	case p.unchecked:
+		return fmt.Errorf("inner UDP without a checksum: %x", b[:40])
+	case outer.unchecked && (p.src.Is6() || p.fragment):
+		return fmt.Errorf("the kernel carries IPv6 or a fragment: %x", b[:40])
 	}
 	kind := "IPv4 "
 	if p.src.Is6() {
@@ -189,6 +204,9 @@ func (w *wireCheck) checkInner(outer *ipPacket, b []byte) error {
 		kind += "ICMP"
 	}
 	w.count[kind]++
+	if outer.unchecked {
+		w.count[kind+" by the kernel"]++
+	}
 	return nil
 }
 

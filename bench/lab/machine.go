@@ -45,7 +45,7 @@ export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=
 while :; do
 	status=0
 	systemd-nspawn --quiet --register=no --keep-unit --link-journal=no --console=pipe \
-		--directory="$3/tree" --machine="$2" --boot --capability=CAP_NET_ADMIN \
+		--directory="$3/tree" --machine="$2" --boot --capability=CAP_NET_ADMIN,CAP_BPF --system-call-filter=bpf \
 		--network-namespace-path="/run/netns/$1" --bind-ro="$4:/mnt" || status=$?
 	[ "$status" = 133 ] || exit "$status"
 done
