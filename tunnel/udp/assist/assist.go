@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // MaxPeers is how many peers the kernel knows; the others are left to user
@@ -21,6 +22,10 @@ type Config struct {
 	Local         netip.Addr // IPv4: the address of the underlay that the socket is bound to
 	Port          uint16     // UDP, the cluster's
 	SourcePorts   int        // up to as many from Port on towards peers that take it; 0 or 1: Port only
+
+	// Descriptors is where those of the links begin, for the kernel closes the
+	// files of a dead process from the highest down; 0: anywhere.
+	Descriptors int
 }
 
 // Peer is another node.
@@ -111,9 +116,28 @@ func (a *Assist) attach(cfg Config) error {
 		if err != nil {
 			return fmt.Errorf("attach to interface %d: %w", opts.Interface, err)
 		}
-		a.links = append(a.links, l)
+		a.links = append(a.links, moveUp(l, cfg.Descriptors))
 	}
 	return nil
+}
+
+// moveUp gives a link another descriptor, the lowest free one from least up. What
+// keeps it from that (a limit) leaves the link as it is.
+func moveUp(l link.Link, least int) link.Link {
+	raw, ok := l.(interface{ FD() int })
+	if least == 0 || !ok {
+		return l
+	}
+	fd, err := unix.FcntlInt(uintptr(raw.FD()), unix.F_DUPFD_CLOEXEC, least)
+	if err != nil {
+		return l
+	}
+	moved, err := link.NewFromFD(fd) // which closes it after an error
+	if err != nil {
+		return l
+	}
+	l.Close() // but for the descriptor it lives on
+	return moved
 }
 
 // Set replaces this node's subnet (the zero Prefix: nothing is carried) and the

@@ -21,9 +21,10 @@ const (
 // The egress program's stack: keys of maps at -8, then the outer headers and
 // the structures that two helpers take.
 const (
-	stackHeader = -8 - (overhead+7)&^7 // what is put before the inner packet
-	stackUDP    = stackHeader + ipLen  // its UDP header
-	stackFIB    = stackHeader - fibLen // struct bpf_fib_lookup
+	stackHeader = -8 - (overhead+7)&^7            // what is put before the inner packet
+	stackUDP    = stackHeader + ipLen             // its UDP header
+	stackNext   = stackHeader - (nextHopLen+7)&^7 // struct bpf_redir_neigh
+	stackFIB    = stackNext - fibLen              // struct bpf_fib_lookup
 )
 
 // struct bpf_fib_lookup in linux/bpf.h.
@@ -39,6 +40,13 @@ const (
 	fibLen       = 64
 )
 
+// struct bpf_redir_neigh in linux/bpf.h.
+const (
+	nextHopFamily = 0
+	nextHopAddr   = 4
+	nextHopLen    = 20
+)
+
 const (
 	loopback  = 1 // LOOPBACK_IFINDEX in net/flow.h: what local sockets' packets arrive by
 	outerTTL  = 64
@@ -49,7 +57,6 @@ const (
 func egress(cfg Config, m *shared) asm.Instructions {
 	return slices.Concat(
 		asm.Instructions{asm.Mov.Reg(regSkb, asm.R1)},
-		onlyIPv4(),
 		readable("readable", ipLen+portsLen),
 		onlyPlain(0),
 		onlyWhole(),
@@ -162,19 +169,25 @@ func buildIP(cfg Config) asm.Instructions {
 	})
 }
 
-// findRoute asks the routing table, policy rules and path MTUs included, as for
-// the socket's datagrams,. What does not go
-// by the underlay, or does not fit, is user space's with its flow.
+// findRoute asks the routing table, policy rules and learnt path MTUs included,
+// as for the socket's datagrams, and writes the next hop to the stack. What does
+// not go by the underlay, or does not fit, is user space's with its flow.
 //
-// The kernel answers only where forwarding is on, for the interface of arrival,
-// which weft's node has it (bpf_ipv4_fib_lookup in net/core/filter.c). Neighbours
-// are the business of bpf_redirect_neigh.
+// So is, but alone, what goes to a neighbour that is not known yet. Had it to
+// wait for that, it would then be sent by the route that it still has, the inner
+// one (neigh_update in net/core/neighbour.c). The socket's datagram has it found.
+//
+// The kernel answers only where forwarding is on (bpf_ipv4_fib_lookup in
+// net/core/filter.c), which weft sees to.
 //
 //	struct bpf_fib_lookup fib = {AF_INET, IPPROTO_UDP, header.udp.source, header.udp.dest,
 //		overhead + length, LOOPBACK_IFINDEX, .ipv4_src = LOCAL, .ipv4_dst = peer->public};
-//	if (bpf_fib_lookup(skb, &fib, sizeof(fib), BPF_FIB_LOOKUP_SKIP_NEIGH) != 0 ||
-//	    fib.ifindex != UNDERLAY)
+//	u64 code = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+//	if (code == BPF_FIB_LKUP_RET_NO_NEIGH)
+//		goto user;
+//	if (code || fib.ifindex != UNDERLAY || fib.family != AF_INET)
 //		goto keep;
+//	struct bpf_redir_neigh next = {AF_INET, .ipv4_nh = fib.ipv4_dst};
 func findRoute(cfg Config) (code asm.Instructions) {
 	store := func(field int16, value int32, size asm.Size) asm.Instruction {
 		return asm.StoreImm(asm.RFP, stackFIB+field, int64(value), size)
@@ -206,8 +219,17 @@ func findRoute(cfg Config) (code asm.Instructions) {
 		asm.JNE.Imm(asm.R0, 0, labelKeep),
 		asm.LoadMem(asm.R1, asm.RFP, stackFIB+fibInterface, asm.Word),
 		asm.JNE.Imm(asm.R1, int32(cfg.Underlay), labelKeep),
+		asm.LoadMem(asm.R1, asm.RFP, stackFIB+fibFamily, asm.Byte),
+		asm.JNE.Imm(asm.R1, unix.AF_INET, labelKeep), // by an IPv6 router
 	)
-	return code
+	for field := int16(0); field < nextHopLen; field += 4 {
+		code = append(code, asm.StoreImm(asm.RFP, stackNext+field, 0, asm.Word))
+	}
+	return append(code,
+		asm.StoreImm(asm.RFP, stackNext+nextHopFamily, unix.AF_INET, asm.Word),
+		asm.LoadMem(asm.R1, asm.RFP, stackFIB+fibDest, asm.Word),
+		asm.StoreMem(asm.RFP, stackNext+nextHopAddr, asm.R1, asm.Word),
+	)
 }
 
 // makeRoom makes room for the outer headers. The flags have the kernel remember
@@ -261,17 +283,17 @@ func putHeader() asm.Instructions {
 	}
 }
 
-// send has the kernel find the neighbour's address and send. It looks up the
-// route once more: with the next hop given, the packet would keep its inner route,
-// and one that waits for the neighbour's address would take that, back into the
-// TUN (neigh_update_process_arp_queue in net/core/neighbour.c).
+// send has the kernel put the neighbour's address before the packet and send
+// it, and look after the neighbour as ever. Without the next hop it would look up
+// the route itself, and before Linux 6.18 forget to release the inner one.
 //
-//	return bpf_redirect_neigh(UNDERLAY, NULL, 0, 0);
+//	return bpf_redirect_neigh(UNDERLAY, &next, sizeof(next), 0);
 func send(cfg Config) asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Imm(asm.R1, int32(cfg.Underlay)),
-		asm.Mov.Imm(asm.R2, 0),
-		asm.Mov.Imm(asm.R3, 0),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, stackNext),
+		asm.Mov.Imm(asm.R3, nextHopLen),
 		asm.Mov.Imm(asm.R4, 0),
 		asm.FnRedirectNeigh.Call(),
 		asm.Return(),
