@@ -249,6 +249,7 @@ func (e *Engine) startAssist() error {
 	err = e.assisted.start(assist.Config{
 		TUN: tun.Attrs().Index, Underlay: underlay,
 		Local: e.cfg.Underlay.IPv4, Port: e.port, SourcePorts: e.spreadFrom(),
+		Descriptors: linkDescriptors,
 	})
 	if err != nil {
 		return fmt.Errorf("have the kernel carry packets by itself, as this node's lease announces: %w; --udp-disable=%s does without", err, Assist)

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +36,8 @@ func capability(t *testing.T, n *node, f Feature) tunnel.Capability {
 	return tunnel.Capability{}
 }
 
-// newAssistedPair makes a pair with the assist.
+// newAssistedPair makes a pair with the assist that has met: what goes to a
+// neighbour whose MAC is not known yet is user space's.
 func newAssistedPair(t *testing.T, s setup) (a, b *node) {
 	t.Helper()
 	s.assist = true
@@ -43,6 +47,8 @@ func newAssistedPair(t *testing.T, s setup) (a, b *node) {
 			t.Fatalf("%s is off: %s", c.Name, c.Why)
 		}
 	}
+	ping(t, a, b.ipv4)
+	ping(t, b, a.ipv4)
 	return a, b
 }
 
@@ -52,7 +58,6 @@ func TestAssist(t *testing.T) {
 	for _, sourcePorts := range []int{0, 4} {
 		t.Run(fmt.Sprintf("source ports %d", sourcePorts), func(t *testing.T) {
 			a, b := newAssistedPair(t, setup{sourcePorts: sourcePorts})
-			ping(t, a, b.ipv4)
 			exchangeUDP(t, a, b, false)
 			before := byKernel(a)
 			if before.TxPackets < 8 || before.RxPackets < 8 {
@@ -225,6 +230,27 @@ func TestAssistOfPeerEnds(t *testing.T) {
 	}
 }
 
+// When the process dies, the programs are detached right after the TUN.
+func TestAssistDescriptors(t *testing.T) {
+	newAssistedPair(t, setup{})
+	infos, err := filepath.Glob("/proc/self/fdinfo/*")
+	check(t, err)
+	links := 0
+	for _, path := range infos {
+		info, err := os.ReadFile(path)
+		if err != nil || !strings.Contains(string(info), "link_type:\ttcx") {
+			continue // of a file that is closed by now, or another kind
+		}
+		links++
+		if n, err := strconv.Atoi(filepath.Base(path)); err != nil || n < linkDescriptors || n >= tunDescriptors {
+			t.Errorf("a link has the descriptor %d (%v)", n, err)
+		}
+	}
+	if links != 4 {
+		t.Errorf("%d links of two engines", links)
+	}
+}
+
 // IPsec policies have user space carry all, and the lease say so, while there
 // are any.
 func TestAssistMakesWayForIPsec(t *testing.T) {
@@ -265,13 +291,14 @@ func TestAssistIsRefused(t *testing.T) {
 	a, b := newAssistedPair(t, setup{})
 	check(t, b.Close())
 	peer := a.Table().Peers()[0]
+	userBefore, kernelBefore := peer.State.Tx.Packets.Load(), byKernel(a).TxPackets
 	from := listenUDP(t, a, a.ipv4)
 	waitFor(t, "port unreachable", func() bool {
 		_, err := from.WriteTo(make([]byte, 100), net.UDPAddrFromAddrPort(netip.AddrPortFrom(b.ipv4, 9)))
 		check(t, err)
 		return peer.State.Refused.Load() > 0
 	})
-	if user, kernel := peer.State.Tx.Packets.Load(), byKernel(a).TxPackets; user > 0 || kernel == 0 {
+	if user, kernel := peer.State.Tx.Packets.Load()-userBefore, byKernel(a).TxPackets-kernelBefore; user > 0 || kernel == 0 {
 		t.Errorf("%d packets were sent by user space, %d by the kernel", user, kernel)
 	}
 	check(t, a.Health())
