@@ -2,17 +2,23 @@ package assist
 
 import (
 	"encoding/binary"
+	"io"
 	"net/netip"
-
-	"github.com/cilium/ebpf"
 )
 
 // slots are the places of limits and counters, in memory that the kernel shares.
 // Numbers lie where the processor reads and writes them as a whole.
 type slots struct {
-	memory *ebpf.Memory
+	memory memory
 	used   uint32   // places from here on were never used
 	free   []uint32 // places before, that are free again
+}
+
+// memory is what the kernel shares of a map, an ebpf.Memory. It has room for all
+// that is read and written here.
+type memory interface {
+	io.ReaderAt
+	io.WriterAt
 }
 
 // take returns a place with its counters at zero. There is one as long as there
@@ -43,13 +49,13 @@ func (s *slots) traffic(n uint32) (tx, rx Count) {
 }
 
 // load64 reads a number, and store64 writes one, that lies within the memory.
-func load64(m *ebpf.Memory, at int64) uint64 {
+func load64(m memory, at int64) uint64 {
 	var b [8]byte
 	m.ReadAt(b[:], at)
 	return binary.NativeEndian.Uint64(b[:])
 }
 
-func store64(m *ebpf.Memory, at int64, v uint64) {
+func store64(m memory, at int64, v uint64) {
 	m.WriteAt(binary.NativeEndian.AppendUint64(nil, v), at)
 }
 

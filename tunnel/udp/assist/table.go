@@ -13,7 +13,10 @@ import (
 
 // table is the map of peers, and what is known to be in it.
 type table struct {
-	kernel  *ebpf.Map
+	kernel interface { // an ebpf.Map
+		Put(key, value any) error
+		Delete(key any) error
+	}
 	slots   slots
 	entries map[netip.Prefix]entry
 }

@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/tunnel/packet"
@@ -290,4 +293,44 @@ func TestSuperpackets(t *testing.T) {
 		var header packet.VnetHdr
 		return len(sent) > 0 && header.Decode(sent[0]) && header.GSOType == packet.GSOTCPv4 && len(sent[0]) > 1500+packet.VnetHdrLen
 	})
+}
+
+// A mark means something to the inner packet's rules, not to the outer one's.
+func TestMarkIsCleared(t *testing.T) {
+	t.Parallel()
+	a, b := newPair(t, 1500)
+	marks, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	check(t, err)
+	defer marks.Close()
+	// Adds up the marks of what leaves by eth0, and 1 for each datagram.
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
+		asm.LoadMem(asm.R2, asm.R1, skbProtocol, asm.Word),
+		asm.JNE.Imm(asm.R2, wire16(unix.ETH_P_IP), labelUser),
+		asm.LoadMem(asm.R2, asm.R1, skbMark, asm.Word),
+		asm.Add.Imm(asm.R2, 1),
+		asm.LoadMapValue(asm.R3, marks.FD(), 0),
+		asm.AddAtomic.Mem(asm.R3, asm.R2, asm.DWord, 0),
+		asm.Mov.Imm(asm.R0, tcxNext).WithSymbol(labelUser),
+		asm.Return(),
+	}})
+	check(t, err)
+	defer program.Close()
+	check(t, a.Do(func() error {
+		eth, err := net.InterfaceByName("eth0")
+		check(t, err)
+		l, err := link.AttachTCX(link.TCXOptions{Interface: eth.Index, Program: program, Attach: ebpf.AttachTCXEgress})
+		if err == nil {
+			t.Cleanup(func() { l.Close() })
+		}
+		return err
+	}))
+	out := a.frames("flannel0")
+	check(t, unix.SetsockoptInt(out.fd, unix.SOL_SOCKET, unix.SO_MARK, 1000))
+	out.send(innerUDP(0, 1, 4), 0)
+	waitFor(t, "the packet", func() bool { _, rx := b.assist.Traffic(subnet(1)); return rx.Packets == 1 })
+	var sum uint64
+	check(t, marks.Lookup(uint32(0), &sum))
+	if sum == 0 || sum >= 1000 {
+		t.Errorf("marks and datagrams add up to %d", sum)
+	}
 }
