@@ -94,6 +94,9 @@ func (a *assisted) start(cfg assist.Config) (err error) {
 		return err
 	}
 	a.kernel.Store(kernel)
+	if why := a.why(); why != nil {
+		a.logOff(why)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
 	a.watching.Go(func() { a.watch(ctx) })
@@ -238,6 +241,13 @@ func (e *Engine) startAssist() error {
 	if e.assisted == nil {
 		return nil
 	}
+	if err := e.attachAssist(); err != nil {
+		return fmt.Errorf("have the kernel carry packets by itself, as this node's lease announces: %w; --udp-disable=%s does without", err, Assist)
+	}
+	return nil
+}
+
+func (e *Engine) attachAssist() error {
 	tun, err := netlink.LinkByName(e.cfg.Device)
 	if err != nil {
 		return fmt.Errorf("look at the device %s: %w", e.cfg.Device, err)
@@ -246,15 +256,11 @@ func (e *Engine) startAssist() error {
 	if err != nil {
 		return err
 	}
-	err = e.assisted.start(assist.Config{
+	return e.assisted.start(assist.Config{
 		TUN: tun.Attrs().Index, Underlay: underlay,
 		Local: e.cfg.Underlay.IPv4, Port: e.port, SourcePorts: e.spreadFrom(),
 		Descriptors: linkDescriptors,
 	})
-	if err != nil {
-		return fmt.Errorf("have the kernel carry packets by itself, as this node's lease announces: %w; --udp-disable=%s does without", err, Assist)
-	}
-	return nil
 }
 
 // spreadFrom is from how many source ports in a row, the cluster's the first,
@@ -270,7 +276,7 @@ func (e *Engine) spreadFrom() int {
 }
 
 // Traffic is what was sent to a peer and received from it, by user space and by
-// the kernel. It takes no lock.
+// the kernel. It may have to wait for a SetPeers that is under way.
 func (e *Engine) Traffic(p *tunnel.Peer) (tx, rx assist.Count) {
 	c := carried{
 		tx: assist.Count{Packets: p.State.Tx.Packets.Load(), Bytes: p.State.Tx.Bytes.Load()},

@@ -3,14 +3,11 @@ package udp
 import (
 	"encoding/json"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/tunnel"
@@ -251,112 +248,23 @@ func TestAssistDescriptors(t *testing.T) {
 	}
 }
 
-// IPsec policies have user space carry all, and the lease say so, while there
-// are any.
-func TestAssistMakesWayForIPsec(t *testing.T) {
-	a, b := newAssistedPair(t, setup{})
-	from, to := listenUDP(t, a, a.ipv4), listenUDP(t, b, b.ipv4)
-	exchange := func(kernel bool) {
-		t.Helper()
-		a.assisted.lookAtIPsec()
-		before := byKernel(a)
-		if !arrives(t, from, to, 100) {
-			t.Error("a packet does not arrive")
-		}
-		if now := byKernel(a); now.TxPackets > before.TxPackets != kernel {
-			t.Errorf("the kernel carried %+v, before %+v", now, before)
-		}
-		if c := capability(t, a, Assist); c.On != kernel || strings.Contains(c.Why, "IPsec") == kernel {
-			t.Errorf("the status says %+v", c)
-		}
-		if _, data, _ := a.Data(); tunnel.ReadAnnounced(data).Assist != kernel {
-			t.Errorf("the lease is to say %s", data)
-		}
-	}
-	exchange(true)
-	ip(t, a.Namespace, "xfrm", "policy", "add", "src", "198.51.100.0/24", "dst", "203.0.113.0/24", "dir", "out",
-		"tmpl", "src", "192.0.2.1", "dst", "203.0.113.1", "proto", "esp", "mode", "tunnel")
-	exchange(false)
-	exchange(false)
-	ip(t, a.Namespace, "xfrm", "policy", "flush")
-	exchange(true)
-	if n := a.log.count("user space carries all packets for now"); n != 1 {
-		t.Errorf("%d lines in the log:\n%s", n, a.log)
-	}
-}
-
-// An ICMP error about a datagram that the kernel has sent comes to the socket as
-// any other, and quotes what was sent.
-func TestAssistIsRefused(t *testing.T) {
-	a, b := newAssistedPair(t, setup{})
-	check(t, b.Close())
-	peer := a.Table().Peers()[0]
-	userBefore, kernelBefore := peer.State.Tx.Packets.Load(), byKernel(a).TxPackets
-	from := listenUDP(t, a, a.ipv4)
-	waitFor(t, "port unreachable", func() bool {
-		_, err := from.WriteTo(make([]byte, 100), net.UDPAddrFromAddrPort(netip.AddrPortFrom(b.ipv4, 9)))
+// What is announced has to be there: otherwise the engine does not start, and
+// says how it would.
+func TestAssistMustStart(t *testing.T) {
+	ns := newUnderlay(t, setup{})[0]
+	check(t, ns.Sysctl("net/ipv4/ip_forward", "1"))
+	files := openFiles(t)
+	check(t, ns.Do(func() error {
+		b, err := New(testConfig(1, setup{assist: true}, new(logBuffer)))
 		check(t, err)
-		return peer.State.Refused.Load() > 0
-	})
-	if user, kernel := peer.State.Tx.Packets.Load()-userBefore, byKernel(a).TxPackets-kernelBefore; user > 0 || kernel == 0 {
-		t.Errorf("%d packets were sent by user space, %d by the kernel", user, kernel)
-	}
-	check(t, a.Health())
-}
-
-// A router in the middle has a smaller MTU than the hosts. The kernel's datagram
-// finds it, and the kernel sends no more that are too long, until the path MTU
-// lapses.
-func TestAssistLearnsPathMTU(t *testing.T) {
-	const narrow = 1400
-	namespaces := newUnderlay(t, setup{routed: true})
-	a, b := pairOn(t, namespaces, setup{assist: true})
-	to := listenUDP(t, b, b.ipv4)
-	// Each is a flow of its own: one that user space had is the kernel's only
-	// after a silence.
-	flow := func() net.PacketConn {
-		c := listenUDP(t, a, a.ipv4)
-		probing(t, c)
-		return c
-	}
-	full, fits := a.MTU()-28, narrow-28-28
-	goes := func(from net.PacketConn, payload int) (byKernels bool) {
-		t.Helper()
-		before := byKernel(a)
-		if !arrives(t, from, to, payload) {
-			t.Errorf("a packet of %d bytes does not arrive", payload)
+		ip(t, ns, "link", "set", "eth0", "down", "name", "eth1", "up")
+		err = b.Start(t.Context(), testLease(1, setup{}))
+		if err == nil || !strings.Contains(err.Error(), "--udp-disable=assist does without") {
+			t.Errorf("it starts, or does not say how: %v", err)
 		}
-		return byKernel(a).TxPackets > before.TxPackets
+		return nil
+	}))
+	if n := openFiles(t); n != files {
+		t.Errorf("%d files open before, %d after", files, n)
 	}
-	waitFor(t, "the way", func() bool { return !lost(t, flow(), to, 100) })
-	if !goes(flow(), full) {
-		t.Error("a packet that fits exactly does not go by the kernel")
-	}
-	ip(t, namespaces[3], "link", "set", "port2", "mtu", fmt.Sprint(narrow))
-	user := a.Table().Peers()[0].State.Tx.Packets.Load()
-	if !lost(t, flow(), to, full) {
-		t.Fatal("a packet longer than the way arrives")
-	}
-	if n := a.Table().Peers()[0].State.Tx.Packets.Load(); n != user {
-		t.Errorf("user space sent it")
-	}
-	waitFor(t, "the path MTU", func() bool { return pathMTU(a) == narrow })
-	waitFor(t, "the kernel to know it, and a packet with DF that is one byte too long to be refused", func() bool {
-		before := a.drops()["tx_too_big"]
-		return lost(t, flow(), to, fits+1) && a.drops()["tx_too_big"] == before+1
-	})
-	if !goes(flow(), fits) {
-		t.Error("a packet that fits exactly does not go by the kernel")
-	}
-	unmarked := flow()
-	fragmenting(t, unmarked)
-	if goes(unmarked, fits+1) {
-		t.Error("a packet to be fragmented went by the kernel")
-	}
-	transferTCP(t, a, b, false, 4<<20)
-
-	ip(t, namespaces[3], "link", "set", "port2", "mtu", "1500")
-	ip(t, namespaces[0], "route", "flush", "cache") // where the host's own path MTUs are, for ten minutes
-	a.Table().Peers()[0].State.PathMTU.Set(narrow, time.Now().Add(time.Millisecond))
-	waitFor(t, "the path MTU to lapse", func() bool { return pathMTU(a) == 0 && goes(flow(), full) })
 }

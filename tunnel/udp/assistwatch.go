@@ -74,11 +74,15 @@ func (a *assisted) lookAtIPsec() {
 	case (was == nil) == (why == nil):
 		return
 	case why != nil:
-		a.log.Warn("user space carries all packets for now", "why", why)
+		a.logOff(why)
 	default:
 		a.log.Info("the kernel carries packets by itself again")
 	}
 	a.apply()
+}
+
+func (a *assisted) logOff(why error) {
+	a.log.Warn("user space carries all packets for now", "why", why)
 }
 
 // addTo adds to a status what there is to say of the assist.

@@ -65,8 +65,12 @@ func (e *Engine) peerStatus(p *tunnel.Peer) tunnel.PeerStatus {
 	if e.SourcePorts() && !p.SourcePorts {
 		s.Notes = append(s.Notes, "sent to from one source port: its lease does not say that it takes more")
 	}
-	if p.Weft > 0 && e.Assists() && !takesAssist(p) {
-		s.Notes = append(s.Notes, "all its packets go through user space: its lease announces no assist, or it is reached over IPv6")
+	switch {
+	case p.Weft == 0 || takesAssist(p) || !e.Assists():
+	case p.Assist:
+		s.Notes = append(s.Notes, "user space carries all its packets: it is reached over IPv6")
+	default:
+		s.Notes = append(s.Notes, "user space carries all its packets: its lease announces no assist")
 	}
 	if e.cfg.Network.IPv6.IsValid() && p.Endpoint.Is6() && e.no6In6() {
 		s.Notes = append(s.Notes, fmt.Sprintf("IPv4 only: IPv6 over IPv6 needs an underlay MTU of %d", minMTUIPv6+overheadIPv6))

@@ -34,7 +34,7 @@ func (s *IPsec) Check() error {
 	case err != nil:
 		return err
 	case n > 0:
-		return fmt.Errorf("this host has %d IPsec policies (ip xfrm policy), by which the kernel would pass the tunnel's datagrams", n)
+		return fmt.Errorf("the kernel would pass the tunnel's datagrams by this host's IPsec policies (ip xfrm policy shows %d)", n)
 	}
 	return nil
 }

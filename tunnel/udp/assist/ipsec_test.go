@@ -42,7 +42,7 @@ func TestIPsec(t *testing.T) {
 	add(ns, "192.0.2.0", "203.0.113.0", "out")
 	add(ns, "203.0.113.0", "192.0.2.0", "in")
 	want(2)
-	if err := s.Check(); err == nil || !strings.Contains(err.Error(), "2 IPsec policies") {
+	if err := s.Check(); err == nil || !strings.Contains(err.Error(), "ip xfrm policy shows 2") {
 		t.Errorf("checked: %v", err)
 	}
 	if err := ns.Do(CheckIPsec); err == nil {
