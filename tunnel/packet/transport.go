@@ -64,6 +64,31 @@ func checksumOK(pkt []byte, version, proto uint8, l4 int) bool {
 	return Sum(pkt[l4:], pseudo) == 0xffff
 }
 
+// FinishChecksum computes the TCP or UDP checksum of an IPv4 packet that Parse
+// accepted, if so far it only has the sum of the pseudo-header: so kernels leave
+// it for a network card to finish (CHECKSUM_PARTIAL in linux/skbuff.h). It changes
+// no other packet: one in 65536 has a right checksum that looks like that, and
+// gets the same again.
+func FinishChecksum(pkt []byte, info *Info) {
+	at := info.Transport
+	switch {
+	case info.Version != 4 || info.Fragment != NotFragment:
+		return
+	case info.Protocol == ProtoTCP:
+		at += tcpChecksum
+	case info.Protocol == ProtoUDP:
+		at += udpChecksum
+	default:
+		return
+	}
+	l4 := pkt[info.Transport:]
+	pseudo := fold(uint64(addressSum(pkt, 4, info.Protocol)) + uint64(len(l4)))
+	if transportHeaderLen(l4, info.Protocol) == 0 || binary.BigEndian.Uint16(pkt[at:]) != pseudo {
+		return
+	}
+	binary.BigEndian.PutUint16(pkt[at:], nonzero(^Sum(l4, 0)))
+}
+
 // nonzero gives a checksum its other representation if it is 0, which in UDP
 // means none (RFC 768). For other protocols both are the same.
 func nonzero(sum uint16) uint16 {

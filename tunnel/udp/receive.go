@@ -189,6 +189,12 @@ func (r *receiver) acceptFrom(from netip.Addr, b []byte, size int, table *tunnel
 			packet.SetTOS(pkt, tos)
 			r.info.TOS = tos
 		}
+		if peer.Assist {
+			// Its kernel sent it, for ours, which has left it: it was marked on
+			// the way, or this node has no assist now, which its peers do not
+			// know yet.
+			packet.FinishChecksum(pkt, &r.info)
+		}
 		packets++
 		bytes += len(pkt)
 		if err := r.deliver.add(pkt, &r.info); err != nil {
