@@ -118,21 +118,30 @@ func TestAssistOnOneSide(t *testing.T) {
 	}
 }
 
-// Peers may send by the kernel though this node has no assist: they do not know
-// yet. User space takes that too, checksums that a card was to finish included.
+// Peers may send by the kernel though this node has no assist, which they do not
+// know yet, and before this node knows that they have it: while etcd does not
+// answer, for as long as that takes. User space takes that too, checksums that a
+// card was to finish included.
 func TestAssistAnnouncedInVain(t *testing.T) {
-	namespaces := newUnderlay(t, setup{})
-	a := newNode(t, namespaces[0], 1, setup{assist: true})
-	b := newNode(t, namespaces[1], 2, setup{})
-	b.lease.Attrs.BackendData = []byte(`{"weft":1,"assist":true}`)
-	a.SetPeers(leases(b))
-	b.SetPeers(leases(a))
-	ping(t, a, b.ipv4)
-	exchangeUDP(t, a, b, false)
-	transferTCP(t, a, b, false, 4<<20)
-	transferTCP(t, b, a, false, 4<<20)
-	if c := byKernel(a); c.TxPackets < 8 || c.RxPackets != 0 {
-		t.Errorf("the kernel carried %+v", c)
+	for name, known := range map[string]bool{"by nodes known to have it": true, "by others": false} {
+		t.Run(name, func(t *testing.T) {
+			namespaces := newUnderlay(t, setup{})
+			a := newNode(t, namespaces[0], 1, setup{assist: true})
+			b := newNode(t, namespaces[1], 2, setup{})
+			b.lease.Attrs.BackendData = []byte(`{"weft":1,"assist":true}`)
+			a.SetPeers(leases(b))
+			if !known {
+				a.lease.Attrs.BackendData = tunnel.Announcement()
+			}
+			b.SetPeers(leases(a))
+			ping(t, a, b.ipv4)
+			exchangeUDP(t, a, b, false)
+			transferTCP(t, a, b, false, 4<<20)
+			transferTCP(t, b, a, false, 4<<20)
+			if c := byKernel(a); c.TxPackets < 8 || c.RxPackets != 0 {
+				t.Errorf("the kernel carried %+v", c)
+			}
+		})
 	}
 }
 

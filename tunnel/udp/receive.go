@@ -189,10 +189,10 @@ func (r *receiver) acceptFrom(from netip.Addr, b []byte, size int, table *tunnel
 			packet.SetTOS(pkt, tos)
 			r.info.TOS = tos
 		}
-		if peer.Assist {
-			// Its kernel sent it, for ours, which has left it: it was marked on
-			// the way, or this node has no assist now, which its peers do not
-			// know yet.
+		if peer.Weft > 0 {
+			// Its kernel may have sent it, for ours, which has left it: it was
+			// marked on the way, or one of the two nodes has or had the assist and
+			// the other does not know yet.
 			packet.FinishChecksum(pkt, &r.info)
 		}
 		packets++
