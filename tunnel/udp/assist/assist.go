@@ -39,9 +39,9 @@ type Peer struct {
 
 	SourcePorts bool // it takes datagrams from further source ports
 
-	// Limit is the longest inner packet in bytes that the kernel sends it. 0: user
-	// space sends all packets, while those that come from it are still the
-	// kernel's.
+	// Limit is the longest inner packet in bytes that the kernel sends it, if that
+	// is not more than maxLimit. 0: user space sends all packets, while those that
+	// come from it are still the kernel's.
 	Limit int
 }
 

@@ -132,8 +132,15 @@ func (t *table) slot(subnet netip.Prefix) (n uint32, ok bool) {
 	return e.slot, ok && e.public.IsValid()
 }
 
+// maxLimit is the longest inner packet that the kernel sends, in bytes, whatever
+// fits the underlay. Its helpers make no packet longer than SKB_MAX_ALLOC in
+// linux/skbuff.h: 16064 bytes with pages of 4 KiB, some hundred less with a large
+// CONFIG_MAX_SKB_FRAGS. What has room for the outer IP header only (makeRoom)
+// would then be dropped for want of room for the Ethernet header (putHeader).
+const maxLimit = 15000
+
 // limit is a Limit as a slot has it.
-func limit(n int) uint32 { return uint32(min(max(n, 0), 1<<16)) }
+func limit(n int) uint32 { return uint32(min(max(n, 0), maxLimit)) }
 
 // lpmKey is struct bpf_lpm_trie_key of an IPv4 prefix.
 type lpmKey struct {

@@ -178,6 +178,38 @@ func TestScatteredPackets(t *testing.T) {
 	b.untouched()
 }
 
+// A packet longer than the kernel makes with the outer headers is user space's,
+// whatever fits the underlay, and not dropped half-way.
+func TestLongPackets(t *testing.T) {
+	t.Parallel()
+	a, b := newPair(t, 20000)
+	peer := a.peer(b)
+	peer.Limit = 19972
+	a.set(peer)
+	out := a.frames("flannel0")
+	var want Count
+	left := 0
+	for _, length := range [][2]int{{maxLimit - 1, maxLimit + 2}, {15500, 15600}, {16000, 16070}} {
+		for n := length[0]; n < length[1]; n++ {
+			out.send(innerUDP(0, uint16(n), n-overhead), 0) // each is a flow
+			if n > maxLimit {
+				left++
+				continue
+			}
+			want.Packets++
+			want.Bytes += uint64(n)
+		}
+	}
+	if tx, _ := a.assist.Traffic(subnet(2)); tx != want || a.assist.Drops() != 0 {
+		t.Errorf("the kernel has sent %v, want %v, and dropped %d", tx, want, a.assist.Drops())
+	}
+	waitFor(t, "the others in user space", func() bool {
+		sent, _ := a.took()
+		left -= len(sent)
+		return left == 0
+	})
+}
+
 // What host 3 sends by its own address, what it sends in a VLAN, and what is too
 // long for the TUN are not the kernel's.
 func TestLeftToSocket(t *testing.T) {
