@@ -241,7 +241,8 @@ func (b *Backend) startUDP(net *netstate.Reconciler, own subnet.Lease) error {
 	if err := net.Apply(s); err != nil {
 		return err
 	}
-	return b.engine.Run(own)
+	b.engine.Run(own)
+	return nil
 }
 
 // SetOwn implements tunnel.Backend. Without a lease the VXLAN devices are down,

@@ -84,7 +84,8 @@ func newAssisted(cfg *Config) *assisted {
 }
 
 // start attaches the programs, which carry nothing yet, in the network namespace
-// of the calling goroutine's thread. Whether it fails or not, close ends it.
+// of the calling goroutine's thread. Whether it fails or not, close ends it. An
+// error is for doWithout.
 func (a *assisted) start(cfg assist.Config) (err error) {
 	if a.ipsec, err = assist.OpenIPsec(); err != nil {
 		return err
@@ -190,9 +191,21 @@ func (a *assisted) learned() {
 // giveUp leaves all to user space for good, rather than have the kernel carry
 // packets by what was true before. The caller holds mu.
 func (a *assisted) giveUp(why error) {
-	a.log.Error("the kernel carries no packets by itself any more, until weftd is started again; user space carries all", "error", why)
-	a.fault = why
+	a.logFault(why)
 	a.end(why)
+}
+
+// doWithout leaves all to user space after start has failed.
+func (a *assisted) doWithout(why error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.logFault(why)
+	a.off, a.gone = why, true
+}
+
+func (a *assisted) logFault(why error) {
+	a.log.Error("the kernel carries no packets by itself until weftd is started again; user space carries all", "error", why)
+	a.fault = why
 }
 
 // end detaches the programs.
@@ -236,15 +249,16 @@ func (a *assisted) why() error {
 	return a.off
 }
 
-// startAssist attaches the programs, if the kernel has the assist.
-func (e *Engine) startAssist() error {
+// startAssist attaches the programs, if the kernel has the assist. If that fails
+// all the same, user space carries all; what peers send by their kernels until the
+// lease says so, too.
+func (e *Engine) startAssist() {
 	if e.assisted == nil {
-		return nil
+		return
 	}
 	if err := e.attachAssist(); err != nil {
-		return fmt.Errorf("have the kernel carry packets by itself, as this node's lease announces: %w; --udp-disable=%s does without", err, Assist)
+		e.assisted.doWithout(fmt.Errorf("attach the kernel's programs: %w; --udp-disable=%s does without", err, Assist))
 	}
-	return nil
 }
 
 func (e *Engine) attachAssist() error {

@@ -275,22 +275,41 @@ func TestAssistDescriptors(t *testing.T) {
 	}
 }
 
-// What is announced has to be there: otherwise the engine does not start, and
-// says how it would.
-func TestAssistMustStart(t *testing.T) {
-	ns := newUnderlay(t, setup{})[0]
+// A node whose programs cannot be attached, though its kernel has what it takes,
+// does without: it says why, and that it has the assist no more.
+func TestAssistCannotStart(t *testing.T) {
+	namespaces := newUnderlay(t, setup{})
+	ns := namespaces[0]
 	check(t, ns.Sysctl("net/ipv4/ip_forward", "1"))
 	files := openFiles(t)
-	check(t, ns.Do(func() error {
-		b, err := New(testConfig(1, setup{assist: true}, new(logBuffer)))
+	a := &node{Namespace: ns, lease: testLease(1, setup{}), log: new(logBuffer)}
+	a.ipv4, a.ipv6 = a.lease.Subnet.IPv4.Addr(), a.lease.Subnet.IPv6.Addr()
+	check(t, ns.Do(func() (err error) {
+		a.Backend, err = New(testConfig(1, setup{assist: true}, a.log))
 		check(t, err)
-		ip(t, ns, "link", "set", "eth0", "down", "name", "eth1", "up")
-		err = b.Start(t.Context(), testLease(1, setup{}))
-		if err == nil || !strings.Contains(err.Error(), "--udp-disable=assist does without") {
-			t.Errorf("it starts, or does not say how: %v", err)
+		if !a.Assists() {
+			t.Error("the kernel has no assist")
 		}
-		return nil
+		a.cfg.Underlay.Name = "eth9"
+		return a.Backend.Start(t.Context(), a.lease)
 	}))
+	if c := capability(t, a, Assist); c.On || a.Assists() || !strings.Contains(c.Why, "eth9") || !strings.Contains(c.Why, "--udp-disable=assist does without") {
+		t.Errorf("the status says %+v", c)
+	}
+	const what = "the kernel carries no packets by itself until weftd is started again"
+	if problems := strings.Join(a.Status().Problems, "\n"); !strings.Contains(problems, what) || a.log.count(what) != 1 {
+		t.Errorf("problems: %s; log:\n%s", problems, a.log)
+	}
+	t.Run("carries", func(t *testing.T) {
+		b := newNode(t, namespaces[1], 2, setup{assist: true})
+		a.SetPeers(leases(b))
+		a.lease.Attrs.BackendData = []byte(`{"weft":1,"assist":true}`) // as b has it yet
+		b.SetPeers(leases(a))
+		exchangeUDP(t, a, b, false)
+		transferTCP(t, b, a, false, 4<<20)
+		check(t, a.Health())
+	})
+	check(t, a.Close())
 	if n := openFiles(t); n != files {
 		t.Errorf("%d files open before, %d after", files, n)
 	}

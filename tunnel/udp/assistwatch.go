@@ -97,8 +97,10 @@ func (a *assisted) addTo(s *tunnel.Status) {
 		TxPackets: all.tx.Packets, TxBytes: all.tx.Bytes,
 		RxPackets: all.rx.Packets, RxBytes: all.rx.Bytes,
 	}
-	if n := a.kernel.Load().Drops(); n > 0 {
-		s.Drops["tx_assist_failed"] += n
+	if kernel := a.kernel.Load(); kernel != nil {
+		if n := kernel.Drops(); n > 0 {
+			s.Drops["tx_assist_failed"] += n
+		}
 	}
 	if a.off == nil {
 		return

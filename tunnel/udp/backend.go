@@ -88,7 +88,8 @@ func (b *Backend) Start(ctx context.Context, own subnet.Lease) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return b.Run(own)
+	b.Run(own)
+	return nil
 }
 
 func (b *Backend) setNet(r *netstate.Reconciler) {

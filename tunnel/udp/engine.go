@@ -183,13 +183,10 @@ func (e *Engine) State(own subnet.Subnet) netstate.State {
 	return e.cfg.networkState(e.mtu, own)
 }
 
-// Run starts to carry packets, of no peers yet. The device must be up. After an
-// error, Close closes what was opened.
-func (e *Engine) Run(own subnet.Lease) error {
+// Run starts to carry packets, of no peers yet. The device must be up.
+func (e *Engine) Run(own subnet.Lease) {
 	e.caps.probeWrites(fdPort{e.tun.queues[0]}, e.cfg.Network.IPv6.IsValid())
-	if err := e.startAssist(); err != nil {
-		return err
-	}
+	e.startAssist()
 	e.SetOwn(own)
 	e.startThreads()
 	if missing := e.caps.missing(); missing != "" {
@@ -197,7 +194,6 @@ func (e *Engine) Run(own subnet.Lease) error {
 	} else {
 		e.log.Info("udp tunnel is up", "device", e.cfg.Device, "mtu", e.mtu, "port", e.port)
 	}
-	return nil
 }
 
 // startThreads starts a worker for each queue of the TUN.
