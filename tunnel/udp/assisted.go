@@ -51,6 +51,7 @@ type assisted struct {
 	learn  chan struct{}                 // capacity 1: one was learned
 
 	ipsec    *assist.IPsec
+	opener   *opener
 	stop     context.CancelFunc // nil before start
 	watching sync.WaitGroup
 
@@ -86,7 +87,8 @@ func newAssisted(cfg *Config) *assisted {
 // start attaches the programs, which carry nothing yet, in the network namespace
 // of the calling goroutine's thread. Whether it fails or not, close ends it. An
 // error is for doWithout.
-func (a *assisted) start(cfg assist.Config) (err error) {
+func (a *assisted) start(cfg assist.Config, opener *opener) (err error) {
+	a.opener = opener
 	if a.ipsec, err = assist.OpenIPsec(); err != nil {
 		return err
 	}
@@ -274,7 +276,7 @@ func (e *Engine) attachAssist() error {
 		TUN: tun.Attrs().Index, Underlay: underlay,
 		Local: e.cfg.Underlay.IPv4, Port: e.port, SourcePorts: e.spreadFrom(),
 		Descriptors: linkDescriptors,
-	})
+	}, newOpener(e.port, e.asking.ports))
 }
 
 // spreadFrom is from how many source ports in a row, the cluster's the first,

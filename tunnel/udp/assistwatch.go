@@ -7,8 +7,8 @@ import (
 	"github.com/weftnet/weft/tunnel"
 )
 
-// How often is looked for what nobody tells of: path MTUs that lapse and programs
-// that were detached, and IPsec policies.
+// How often is looked for what nobody tells of: path MTUs that lapse, programs
+// that were detached and peers that the socket should send to; and IPsec policies.
 const (
 	lapseInterval = time.Second
 	ipsecInterval = 5 * time.Second
@@ -25,9 +25,10 @@ func (a *assisted) watch(ctx context.Context) {
 			return
 		case <-a.learn:
 			a.lookAtPaths()
-		case <-lapse.C:
+		case now := <-lapse.C:
 			a.lookAtPrograms()
 			a.lookAtPaths()
+			a.keepOpen(now)
 		case <-ipsec.C:
 			a.lookAtIPsec()
 		}
