@@ -7,30 +7,26 @@ import (
 	"github.com/weftnet/weft/tunnel"
 )
 
-// How often is looked for what nobody tells of: path MTUs that lapse, programs
-// that were detached and peers that the socket should send to; and IPsec policies.
-const (
-	lapseInterval = time.Second
-	ipsecInterval = 5 * time.Second
-)
+// watchInterval is how often is looked for what nobody tells of: IPsec policies,
+// which the kernel's packets pass by for as long, path MTUs that lapse, programs
+// that were detached and peers that the socket should send to.
+const watchInterval = time.Second
 
 // watch looks from time to time, and at once when a path MTU was learned.
 func (a *assisted) watch(ctx context.Context) {
-	lapse, ipsec := time.NewTicker(lapseInterval), time.NewTicker(ipsecInterval)
-	defer lapse.Stop()
-	defer ipsec.Stop()
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-a.learn:
 			a.lookAtPaths()
-		case now := <-lapse.C:
+		case now := <-tick.C:
+			a.lookAtIPsec()
 			a.lookAtPrograms()
 			a.lookAtPaths()
 			a.keepOpen(now)
-		case <-ipsec.C:
-			a.lookAtIPsec()
 		}
 	}
 }
