@@ -85,7 +85,10 @@ func Attach(cfg Config) (*Assist, error) {
 		return nil, explain(err)
 	}
 	a := &Assist{programs: p}
-	if err := errors.Join(a.share(), a.attach(cfg)); err != nil {
+	if err = a.share(); err == nil {
+		err = a.attach(cfg)
+	}
+	if err != nil {
 		a.Close()
 		return nil, explain(err)
 	}
@@ -98,7 +101,6 @@ func (a *Assist) share() error {
 	if a.node, err = a.programs.node.Memory(); err != nil {
 		return fmt.Errorf("map the eBPF map weft_node: %w", err)
 	}
-	store64(a.node, nodeOwn, ownSubnet(netip.Prefix{}))
 	a.peers = table{kernel: a.programs.peers, entries: make(map[netip.Prefix]entry)}
 	if a.peers.slots.memory, err = a.programs.slots.Memory(); err != nil {
 		return fmt.Errorf("map the eBPF map weft_slots: %w", err)

@@ -43,7 +43,7 @@ func explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%w: it takes CAP_BPF and CAP_NET_ADMIN, and a kernel that is not locked down (Secure Boot) nor a container that may not call bpf(2)", err)
+		return fmt.Errorf("%w: it takes CAP_BPF and CAP_NET_ADMIN of the host, and that no security module or seccomp filter refuses bpf(2)", err)
 	case errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS):
 		return fmt.Errorf("%w: it takes Linux 6.6 with CONFIG_BPF_SYSCALL and CONFIG_NET_XGRESS", err)
 	}

@@ -24,17 +24,17 @@
 // the kernel's datagrams from user space's, which may belong to a superpacket:
 // the receiving side's kernel takes none that has a checksum.
 //
-// The kernel of the receiving side must be known to do its part. Where a packet
-// with an unfinished checksum went to a socket, what is read there would have a
-// wrong one. So a peer is given with its Public address only if it announced
-// that it has the assist, too.
+// A datagram that the receiving side's kernel leaves alone, for one that met
+// congestion, ends at the socket: the engine there has to know that the inner
+// checksum may be unfinished, which flannel's does not. So a peer is given with
+// its Public address only if it announced that it has the assist, too.
 //
 // # What it goes past
 //
 // The datagrams are on no socket's way: netfilter does not see the outer
-// packets, nor does IPsec; and the TUN's and the socket's counters do not have
-// what is in Traffic. Firewalls, IPsec policies and other programs on the
-// underlay's TCX hooks still see or stop what is left to user space.
+// packets, nor does IPsec (see IPsec); and the TUN's and the socket's counters do
+// not have what is in Traffic. Of a flow's datagrams a stateful firewall sees
+// those that user space sends and receives, and no others.
 //
 // # The code
 //

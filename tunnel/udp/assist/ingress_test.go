@@ -48,7 +48,8 @@ func TestIngress(t *testing.T) {
 		{name: "the probes' port at another address", changes: []change{{64, "205e"}}, want: tcxRedirect},
 		{name: "inner checksum of nothing", changes: []change{{52, "ffff"}}, want: tcxRedirect},
 
-		{name: "IPv6", changes: []change{{12, "86dd"}}, want: tcxNext},
+		{name: "IPv6's type", changes: []change{{12, "86dd"}, {16, "0050"}, {38, "003c"}, {44, "0034"}, {-1, "0000000000000000000000000000000000000000"}}, want: tcxNext},
+		{name: "the same, IPv4's type", changes: []change{{16, "0050"}, {38, "003c"}, {44, "0034"}, {-1, "0000000000000000000000000000000000000000"}}, want: tcxRedirect},
 		{name: "VLAN tag", changes: []change{{12, "8100"}}, want: tcxNext},
 		{name: "another host's frame", changes: []change{{5, "01"}}, want: tcxNext},
 		{name: "broadcast", changes: []change{{0, "ffffffffffff"}}, want: tcxNext},
@@ -56,7 +57,7 @@ func TestIngress(t *testing.T) {
 		{name: "outer options", changes: []change{{14, "46"}}, want: tcxNext},
 		{name: "outer first fragment", changes: []change{{20, "2000"}}, want: tcxNext},
 		{name: "outer last fragment", changes: []change{{20, "0001"}}, want: tcxNext},
-		{name: "outer fragment far on", changes: []change{{20, "1f00"}}, want: tcxNext},
+		{name: "outer fragment far on", changes: []change{{20, "1000"}}, want: tcxNext},
 		{name: "TCP", changes: []change{{23, "06"}}, want: tcxNext},
 		{name: "to another address", changes: []change{{33, "c9"}}, want: tcxNext},
 		{name: "to another port", changes: []change{{37, "5e"}}, want: tcxNext},

@@ -208,7 +208,7 @@ func TestDescriptors(t *testing.T) { // not in parallel: it counts
 	before := count()
 	check(t, Check())
 	check(t, ns.Do(func() error {
-		cfg := Config{TUN: 1, Underlay: math.MaxInt32, Local: outer(1), Port: testPort}
+		cfg := Config{TUN: 1, Underlay: math.MaxInt32, Local: outer(1), Port: testPort, Descriptors: 700}
 		p, err := load(cfg)
 		check(t, err)
 		a := &Assist{programs: p}

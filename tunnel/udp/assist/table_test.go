@@ -108,6 +108,17 @@ func TestTable(t *testing.T) {
 	if tx, rx := tab.traffic(one); tx != (Count{}) || rx != (Count{}) {
 		t.Errorf("nobody's counters: %v %v", tx, rx)
 	}
+
+	// So do those that take the places of others.
+	check(t, tab.set([]Peer{{Subnet: one, Public: addr("192.0.2.1")}, {Subnet: two, Public: addr("192.0.2.2")}}))
+	for _, subnet := range []netip.Prefix{one, two} {
+		if tx, rx := tab.traffic(subnet); tx != (Count{}) || rx != (Count{}) {
+			t.Errorf("counters of the new %v: %v %v", subnet, tx, rx)
+		}
+	}
+	if tab.slots.used != 2 {
+		t.Errorf("%d slots were needed, want 2", tab.slots.used)
+	}
 }
 
 func TestTableRefuses(t *testing.T) {
