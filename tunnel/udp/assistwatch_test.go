@@ -144,3 +144,18 @@ func TestAssistLearnsPathMTU(t *testing.T) {
 	a.Table().Peers()[0].State.PathMTU.Set(narrow, time.Now().Add(time.Millisecond))
 	waitFor(t, "the path MTU to lapse", func() bool { return pathMTU(a) == 0 && goes(flow(), full) })
 }
+
+// The kernel keeps to what user space knows of a way, also where it does not know
+// it itself.
+func TestAssistKeepsToPathMTU(t *testing.T) {
+	const narrow = 1400
+	a, b := newAssistedPair(t, setup{})
+	to := listenUDP(t, b, b.ipv4)
+	a.Table().Peers()[0].State.PathMTU.Set(narrow, time.Now().Add(time.Minute))
+	a.assisted.learned()
+	waitFor(t, "a packet with DF that is one byte too long to be refused", func() bool {
+		from, before := listenUDP(t, a, a.ipv4), a.drops()["tx_too_big"]
+		probing(t, from)
+		return lost(t, from, to, narrow-28-28+1) && a.drops()["tx_too_big"] == before+1
+	})
+}
