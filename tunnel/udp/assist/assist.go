@@ -197,8 +197,10 @@ func (a *Assist) Traffic(subnet netip.Prefix) (tx, rx Count) {
 }
 
 // Drops counts packets to peers that were lost because there was no memory for
-// another header, when nothing else could be done with them any more. There are
-// no others: a packet that the kernel cannot take goes to user space.
+// another header, when nothing else could be done with them any more. The programs
+// lose no others: a packet that they cannot take goes to user space. What is lost
+// behind them, as in a device's queue, the CPU's backlog or a TUN that is down, is
+// in the kernel's counters of those, and in Traffic.
 func (a *Assist) Drops() uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
