@@ -3,8 +3,8 @@ module github.com/weftnet/weft
 go 1.26.0
 
 require (
-	github.com/containerd/errdefs v1.0.0
 	github.com/cilium/ebpf v0.22.0
+	github.com/containerd/errdefs v1.0.0
 	github.com/containernetworking/cni v1.3.1
 	github.com/coreos/go-iptables v0.8.0
 	github.com/coreos/go-systemd/v22 v22.7.0

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -61,6 +62,8 @@ type assisted struct {
 	gone  bool    // it will not again
 	fault error   // for this reason, if it is not that the engine is closed
 	past  carried // for peers that it has forgotten
+
+	ipsecAt time.Time // when there were IPsec policies last
 }
 
 // carried is what was carried, to peers and from them.
@@ -206,7 +209,7 @@ func (a *assisted) doWithout(why error) {
 }
 
 func (a *assisted) logFault(why error) {
-	a.log.Error("the kernel carries no packets by itself until weftd is started again; user space carries all", "error", why)
+	a.log.Error("the kernel carries no packets by itself until the tunnel is made anew; user space carries all", "error", why)
 	a.fault = why
 }
 

@@ -296,7 +296,7 @@ func TestAssistCannotStart(t *testing.T) {
 	if c := capability(t, a, Assist); c.On || a.Assists() || !strings.Contains(c.Why, "eth9") || !strings.Contains(c.Why, "--udp-disable=assist does without") {
 		t.Errorf("the status says %+v", c)
 	}
-	const what = "the kernel carries no packets by itself until weftd is started again"
+	const what = "the kernel carries no packets by itself until the tunnel is made anew"
 	if problems := strings.Join(a.Status().Problems, "\n"); !strings.Contains(problems, what) || a.log.count(what) != 1 {
 		t.Errorf("problems: %s; log:\n%s", problems, a.log)
 	}

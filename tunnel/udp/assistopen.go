@@ -12,6 +12,9 @@ import (
 // 30 s (nf_conntrack_udp_timeout).
 const openInterval = 15 * time.Second
 
+// openAtOnce bounds how many peers are sent to at a time, a second before the next.
+const openAtOnce = 1000
+
 // opener keeps the way open for what peers send to this host's socket. The host's
 // own connection tracking does not see what its kernel sends by the assist; a
 // firewall that lets in answers only would take a peer's superpackets for none.
@@ -66,10 +69,15 @@ func (a *assisted) keepOpen(now time.Time) {
 		return
 	}
 	a.opener.forget(a.table)
+	left := openAtOnce
 	for _, p := range a.table.Peers() {
+		if left == 0 {
+			return
+		}
 		if !takesAssist(p) || !a.opener.due(p, a.traffic(p).tx.Packets, now) {
 			continue
 		}
+		left--
 		// It is sent again if it gets lost: not at once, but often enough.
 		_ = a.opener.echo.send(probe.Build(a.opener.echo.packet[:], own.Addr(), p.Subnet.IPv4.Addr(), 0), p)
 	}

@@ -12,6 +12,11 @@ import (
 // that were detached and peers that the socket should send to.
 const watchInterval = time.Second
 
+// ipsecPause is how long there must have been no IPsec policies before the kernel
+// carries packets again: a key daemon that is started again takes its policies
+// away for a moment.
+const ipsecPause = time.Minute
+
 // watch looks from time to time, and at once when a path MTU was learned.
 func (a *assisted) watch(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
@@ -23,7 +28,7 @@ func (a *assisted) watch(ctx context.Context) {
 		case <-a.learn:
 			a.lookAtPaths()
 		case now := <-tick.C:
-			a.lookAtIPsec()
+			a.lookAtIPsec(now)
 			a.lookAtPrograms()
 			a.lookAtPaths()
 			a.keepOpen(now)
@@ -58,11 +63,14 @@ func (a *assisted) lookAtPaths() {
 }
 
 // lookAtIPsec has the kernel carry nothing while there are IPsec policies.
-func (a *assisted) lookAtIPsec() {
+func (a *assisted) lookAtIPsec(now time.Time) {
 	why := a.ipsec.Check()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.gone {
+	if why != nil {
+		a.ipsecAt = now
+	}
+	if a.gone || why == nil && now.Sub(a.ipsecAt) < ipsecPause {
 		return
 	}
 	was := a.off
@@ -108,6 +116,6 @@ func (a *assisted) addTo(s *tunnel.Status) {
 		}
 	}
 	if a.fault != nil {
-		s.Problems = append(s.Problems, "the kernel carries no packets by itself until weftd is started again: "+a.fault.Error())
+		s.Problems = append(s.Problems, "the kernel carries no packets by itself until the tunnel is made anew: "+a.fault.Error())
 	}
 }

@@ -16,9 +16,10 @@ import (
 func TestAssistMakesWayForIPsec(t *testing.T) {
 	a, b := newAssistedPair(t, setup{})
 	from, to := listenUDP(t, a, a.ipv4), listenUDP(t, b, b.ipv4)
+	now := time.Now()
 	exchange := func(kernel bool) {
 		t.Helper()
-		a.assisted.lookAtIPsec()
+		a.assisted.lookAtIPsec(now)
 		before := byKernel(a)
 		if !arrives(t, from, to, 100) {
 			t.Error("a packet does not arrive")
@@ -39,6 +40,9 @@ func TestAssistMakesWayForIPsec(t *testing.T) {
 	exchange(false)
 	exchange(false)
 	ip(t, a.Namespace, "xfrm", "policy", "flush")
+	now = now.Add(ipsecPause - time.Second)
+	exchange(false)
+	now = time.Now().Add(2 * ipsecPause) // the watcher may have seen them later
 	exchange(true)
 	if n := a.log.count("user space carries all packets for now"); n != 1 {
 		t.Errorf("%d lines in the log:\n%s", n, a.log)

@@ -7,8 +7,10 @@
 //
 // Packets that are not superpackets are the kernel's. Superpackets are better
 // off in user space, whose bulk rate is the higher one, and with them goes their
-// whole flow until it has been silent for 100 ms: it never moves to the faster
-// way while its packets may still be on the slower one.
+// whole flow until it has been silent for 100 ms: it does not move to the faster
+// way while its packets may still be on the slower one. Those that the kernel
+// leaves to user space one by one, as it does while it asks for a neighbour's
+// address, and fragments, may be overtaken.
 //
 // A program that does not see that a packet is plainly its own leaves it as it
 // is. Then it goes to user space, which knows what to do with anything. Only

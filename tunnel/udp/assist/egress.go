@@ -247,7 +247,7 @@ func makeRoom() asm.Instructions {
 		asm.Mov.Imm(asm.R2, overhead),
 		asm.Mov.Imm(asm.R3, unix.BPF_ADJ_ROOM_MAC),
 		asm.Mov.Imm(asm.R4, unix.BPF_F_ADJ_ROOM_ENCAP_L3_IPV4|unix.BPF_F_ADJ_ROOM_ENCAP_L4_UDP|
-			unix.BPF_F_ADJ_ROOM_FIXED_GSO|unix.BPF_F_ADJ_ROOM_NO_CSUM_RESET),
+			unix.BPF_F_ADJ_ROOM_FIXED_GSO),
 		asm.FnSkbAdjustRoom.Call(),
 		asm.JNE.Imm(asm.R0, 0, labelKeep),
 	}
