@@ -62,7 +62,8 @@ func (a *assisted) lookAtPaths() {
 	}
 }
 
-// lookAtIPsec has the kernel carry nothing while there are IPsec policies.
+// lookAtIPsec has the kernel carry nothing while there are IPsec policies, and
+// for ipsecPause after.
 func (a *assisted) lookAtIPsec(now time.Time) {
 	why := a.ipsec.Check()
 	a.mu.Lock()

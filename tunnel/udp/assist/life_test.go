@@ -101,12 +101,8 @@ func (h *host) forgetFlows() {
 // In the child process of TestKilled: the number of the host it is on.
 const childHost = "WEFT_ASSIST_CHILD"
 
-// TestChild is that process.
-func TestChild(t *testing.T) {
-	number := os.Getenv(childHost)
-	if number == "" {
-		t.Skip("it is the child process of another test")
-	}
+// child attaches and carries until it is killed.
+func child(t *testing.T, number string) {
 	h, o := &host{t: t}, &host{t: t}
 	fmt.Sscan(number, &h.number)
 	o.number = 3 - h.number
@@ -115,20 +111,23 @@ func TestChild(t *testing.T) {
 	check(t, err)
 	h.set(h.peer(o))
 	fmt.Println("attached")
-	select {} // until it is killed
+	select {}
 }
 
 func TestKilled(t *testing.T) {
+	if number := os.Getenv(childHost); number != "" {
+		child(t, number)
+	}
 	t.Parallel()
 	hosts := newHosts(t, 2, 1500)
 	a, b := hosts[0], hosts[1]
-	child := exec.Command(os.Args[0], "-test.run=^TestChild$", "-test.v")
-	child.Env = append(os.Environ(), childHost+"=1")
-	child.Stderr = os.Stderr
-	out, err := child.StdoutPipe()
+	process := exec.Command(os.Args[0], "-test.run=^TestKilled$", "-test.v")
+	process.Env = append(os.Environ(), childHost+"=1")
+	process.Stderr = os.Stderr
+	out, err := process.StdoutPipe()
 	check(t, err)
-	check(t, a.Start(child))
-	t.Cleanup(func() { child.Process.Kill(); child.Wait() })
+	check(t, a.Start(process))
+	t.Cleanup(func() { process.Process.Kill(); process.Wait() })
 	lines := bufio.NewScanner(out)
 	for lines.Scan() && lines.Text() != "attached" {
 	}
@@ -138,8 +137,8 @@ func TestKilled(t *testing.T) {
 	if n := a.attached(); n != 2 || !a.carries(b) {
 		t.Fatalf("%d programs of the child process carry nothing", n)
 	}
-	check(t, child.Process.Kill())
-	child.Wait()
+	check(t, process.Process.Kill())
+	process.Wait()
 	if n := a.attached(); n != 0 || a.carries(b) {
 		t.Errorf("%d programs are attached after their process was killed", n)
 	}

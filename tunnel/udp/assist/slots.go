@@ -12,6 +12,8 @@ type slots struct {
 	memory memory
 	used   uint32   // places from here on were never used
 	free   []uint32 // places before, that are free again
+
+	scratch [slotLen]byte // of traffic: all peers are asked for often
 }
 
 // memory is what the kernel shares of a map, an ebpf.Memory. It has room for all
@@ -43,9 +45,9 @@ func (s *slots) setLimit(n, limit uint32) {
 }
 
 func (s *slots) traffic(n uint32) (tx, rx Count) {
-	at := int64(n) * slotLen
-	return Count{load64(s.memory, at+slotTxPackets), load64(s.memory, at+slotTxBytes)},
-		Count{load64(s.memory, at+slotRxPackets), load64(s.memory, at+slotRxBytes)}
+	s.memory.ReadAt(s.scratch[:], int64(n)*slotLen)
+	at := func(field int) uint64 { return binary.NativeEndian.Uint64(s.scratch[field:]) }
+	return Count{at(slotTxPackets), at(slotTxBytes)}, Count{at(slotRxPackets), at(slotRxBytes)}
 }
 
 // load64 reads a number, and store64 writes one, that lies within the memory.

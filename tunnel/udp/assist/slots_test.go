@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"testing"
+
+	"github.com/weftnet/weft/bench/lab/labtest"
 )
 
 func TestOwnSubnet(t *testing.T) {
@@ -46,5 +48,28 @@ func TestWireOrder(t *testing.T) {
 	binary.NativeEndian.PutUint32(b[:], uint32(wire32(addr("192.0.2.200"))))
 	if b != [4]byte{192, 0, 2, 200} {
 		t.Errorf("wire32: %x", b)
+	}
+}
+
+// What the programs count is read without leaving garbage: it is asked of each
+// peer many times a second.
+func TestTraffic(t *testing.T) {
+	labtest.RequireRoot(t)
+	m, err := newShared()
+	check(t, err)
+	defer m.close()
+	memory, err := m.slots.Memory()
+	check(t, err)
+	s := slots{memory: memory}
+	s.take(1400)
+	n := s.take(1400)
+	for field, v := range map[int64]uint64{slotTxPackets: 3, slotTxBytes: 1 << 40, slotRxPackets: 5, slotRxBytes: 7000} {
+		store64(memory, int64(n)*slotLen+field, v)
+	}
+	if tx, rx := s.traffic(n); tx != (Count{3, 1 << 40}) || rx != (Count{5, 7000}) {
+		t.Errorf("sent %+v, received %+v", tx, rx)
+	}
+	if allocs := testing.AllocsPerRun(100, func() { s.traffic(n) }); allocs != 0 {
+		t.Errorf("%v allocations", allocs)
 	}
 }
