@@ -8,8 +8,8 @@ import (
 // EchoWindow is how many of the latest probes of a peer may still be answered.
 const EchoWindow = 64
 
-// Echoes are the probes (package probe) sent to one peer, and which of them
-// were answered. Whoever probes calls Next and Take, from one goroutine; the
+// Echoes are the probes (package probe) of one kind sent to one peer, and which
+// of them were answered. Whoever probes calls Next and Take, from one goroutine; the
 // receiving threads call Note. The zero Echoes is ready.
 //
 // A nonce is a random number that is the peer's, plus the probe's sequence

@@ -23,8 +23,9 @@ type PeerState struct {
 	Refused atomic.Uint64
 	// Filtered counts packets that this host's own firewall refused.
 	Filtered atomic.Uint64
-	// Echoes are the probes answered.
-	Echoes Echoes
+	// Echoes are the probes answered, Trials those in superpackets (package
+	// probe).
+	Echoes, Trials Echoes
 }
 
 // Traffic counts inner packets.

@@ -48,25 +48,48 @@ var magic = [4]byte{'w', 'e', 'f', 't'}
 // Build makes a request in dst, which has room for Len bytes. Both addresses
 // are IPv4.
 func Build(dst []byte, from, to netip.Addr, nonce uint64) []byte {
+	return build(dst, Request, from, to, nonce)
+}
+
+// BuildReply makes the answer to a nonce, like Build.
+func BuildReply(dst []byte, from, to netip.Addr, nonce uint64) []byte {
+	return build(dst, Reply, from, to, nonce)
+}
+
+func build(dst []byte, kind Kind, from, to netip.Addr, nonce uint64) []byte {
 	b := dst[:Len]
 	clear(b)
-	b[0] = 0x45
-	binary.BigEndian.PutUint16(b[2:], Len)
-	binary.BigEndian.PutUint16(b[6:], 0x4000) // DF: no fragment, so no ID needed (RFC 6864)
-	b[8], b[9] = hopLimit, packet.ProtoUDP
-	src, dest := from.As4(), to.As4()
-	copy(b[12:], src[:])
-	copy(b[16:], dest[:])
-	binary.BigEndian.PutUint16(b[10:], ^packet.Sum(b[:ipLen], 0))
+	putIP(b, from, to, packet.ProtoUDP)
 	u := b[ipLen:]
-	binary.BigEndian.PutUint16(u[0:], Port)
-	binary.BigEndian.PutUint16(u[2:], Port)
+	putPorts(u)
 	binary.BigEndian.PutUint16(u[4:], udpLen+messageLen)
-	m := u[udpLen:]
-	copy(m, magic[:])
-	m[4], m[5] = Version, byte(Request)
-	binary.BigEndian.PutUint64(m[8:], nonce)
+	putMessage(u[udpLen:], kind, nonce)
 	return b
+}
+
+// putIP writes the header of an IPv4 packet that fills b.
+func putIP(b []byte, from, to netip.Addr, protocol uint8) {
+	b[0] = 0x45
+	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+	binary.BigEndian.PutUint16(b[6:], 0x4000) // DF: no fragment, so no ID needed (RFC 6864)
+	b[8], b[9] = hopLimit, protocol
+	src, dst := from.As4(), to.As4()
+	copy(b[12:], src[:])
+	copy(b[16:], dst[:])
+	binary.BigEndian.PutUint16(b[10:], ^packet.Sum(b[:ipLen], 0))
+}
+
+// putPorts writes the ports of a UDP or TCP header.
+func putPorts(b []byte) {
+	binary.BigEndian.PutUint16(b[0:], Port)
+	binary.BigEndian.PutUint16(b[2:], Port)
+}
+
+// putMessage writes a question or an answer. The bytes that stay are zero.
+func putMessage(b []byte, kind Kind, nonce uint64) {
+	copy(b, magic[:])
+	b[4], b[5] = Version, byte(kind)
+	binary.BigEndian.PutUint64(b[8:], nonce)
 }
 
 // Read tells whether an IPv4 packet is a probe, and what it says. Addresses
@@ -75,23 +98,30 @@ func Read(b []byte) (kind Kind, nonce uint64, ok bool) {
 	if len(b) != Len || b[0] != 0x45 || b[9] != packet.ProtoUDP {
 		return 0, 0, false
 	}
+	u := b[ipLen:]
+	if !oneWhole(b) || !ourPorts(u) || binary.BigEndian.Uint16(u[4:]) != udpLen+messageLen {
+		return 0, 0, false
+	}
+	return readMessage(u[udpLen:])
+}
+
+// oneWhole: an IPv4 packet is as long as it says, and no fragment.
+func oneWhole(b []byte) bool {
 	const moreFragmentsAndOffset = 0x3fff
-	u, m := b[ipLen:], b[ipLen+udpLen:]
-	switch {
-	case binary.BigEndian.Uint16(b[2:]) != Len,
-		binary.BigEndian.Uint16(b[6:])&moreFragmentsAndOffset != 0,
-		binary.BigEndian.Uint16(u[0:]) != Port,
-		binary.BigEndian.Uint16(u[2:]) != Port,
-		binary.BigEndian.Uint16(u[4:]) != udpLen+messageLen,
-		[4]byte(m) != magic,
-		m[4] != Version:
+	return int(binary.BigEndian.Uint16(b[2:])) == len(b) && binary.BigEndian.Uint16(b[6:])&moreFragmentsAndOffset == 0
+}
+
+func ourPorts(b []byte) bool {
+	return binary.BigEndian.Uint16(b[0:]) == Port && binary.BigEndian.Uint16(b[2:]) == Port
+}
+
+// readMessage reads what is behind the transport header, 16 bytes at least.
+func readMessage(b []byte) (kind Kind, nonce uint64, ok bool) {
+	kind = Kind(b[5])
+	if [4]byte(b) != magic || b[4] != Version || kind != Request && kind != Reply {
 		return 0, 0, false
 	}
-	kind = Kind(m[5])
-	if kind != Request && kind != Reply {
-		return 0, 0, false
-	}
-	return kind, binary.BigEndian.Uint64(m[8:]), true
+	return kind, binary.BigEndian.Uint64(b[8:]), true
 }
 
 // Answer turns a request that Read has read into its reply.

@@ -52,8 +52,11 @@ func (e *echo) took(pkt []byte, peer *tunnel.Peer) bool {
 	case !ok || netip.AddrFrom4([4]byte(pkt[12:16])) != peer.Subnet.IPv4.Addr():
 		return false
 	case kind == probe.Reply:
+		// That a trial was answered is no news of the path: nobody is waked.
 		if peer.State.Echoes.Note(nonce) {
 			e.notify()
+		} else {
+			peer.State.Trials.Note(nonce)
 		}
 	case e.answers.Allow():
 		probe.Answer(pkt)

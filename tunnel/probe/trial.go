@@ -1,0 +1,71 @@
+package probe
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/weftnet/weft/tunnel/packet"
+)
+
+// A trial asks whether superpackets arrive whole: a request in a TCP superpacket
+// of two segments, from tunnel address to tunnel address, which kernels pass on.
+//
+//	IPv4 header, 20 bytes, DF, no options
+//	TCP header, 20 bytes, from port 8286 to 8286, RST and ACK, no options
+//	the 16 bytes of a request, and zeros up to the length of two segments
+//
+// A node that finds it in its TUN in one piece sends the reply by UDP. In pieces,
+// or to a node that knows no trials, it is for the TCP of the host, which answers
+// no RST (RFC 9293, section 3.10.7).
+
+// MinTrialSegment is the least length of a trial's segments, in bytes: the first
+// has the whole request.
+const MinTrialSegment = trialHeaders + messageLen
+
+const (
+	tcpLen       = 20
+	trialHeaders = ipLen + tcpLen
+	maxIPLen     = 65535
+
+	// Fields of the TCP header, as offsets into it.
+	tcpDataOff  = 12
+	tcpFlags    = 13
+	tcpChecksum = 16
+
+	rstACK = 0x14
+)
+
+// TrialLen is the length in bytes of a trial whose segments are packets of so
+// many bytes, headers included.
+func TrialLen(segment int) int { return trialHeaders + 2*(segment-trialHeaders) }
+
+// BuildTrial makes a trial in dst, which has room for TrialLen(segment) bytes;
+// segment is MinTrialSegment at least. Both addresses are IPv4. The TCP checksum
+// is a superpacket's: the sum of the pseudo-header, which whoever cuts it
+// finishes for each segment.
+func BuildTrial(dst []byte, from, to netip.Addr, nonce uint64, segment int) []byte {
+	b := dst[:TrialLen(segment)]
+	clear(b)
+	putIP(b, from, to, packet.ProtoTCP)
+	t := b[ipLen:]
+	putPorts(t)
+	t[tcpDataOff], t[tcpFlags] = tcpLen/4<<4, rstACK
+	pseudo := binary.BigEndian.AppendUint16([]byte{0, packet.ProtoTCP}, uint16(len(t)))
+	binary.BigEndian.PutUint16(t[tcpChecksum:], packet.Sum(pseudo, packet.Sum(b[12:20], 0)))
+	putMessage(t[tcpLen:], Request, nonce)
+	return b
+}
+
+// ReadTrial tells whether an IPv4 packet is a trial, and its nonce. Whether it is
+// a superpacket is the caller's to know, and addresses are to look at.
+func ReadTrial(b []byte) (nonce uint64, ok bool) {
+	if len(b) < TrialLen(MinTrialSegment) || len(b) > maxIPLen || b[0] != 0x45 || b[9] != packet.ProtoTCP {
+		return 0, false
+	}
+	t := b[ipLen:]
+	if !oneWhole(b) || !ourPorts(t) || t[tcpDataOff] != tcpLen/4<<4 || t[tcpFlags] != rstACK {
+		return 0, false
+	}
+	kind, nonce, ok := readMessage(t[tcpLen:])
+	return nonce, ok && kind == Request
+}
