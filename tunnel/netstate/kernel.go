@@ -3,13 +3,11 @@ package netstate
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/tunnel/netstate/netevent"
@@ -24,7 +22,7 @@ type kernel struct {
 	*netlink.Handle
 	loose  *netlink.Handle // without strict checking
 	events eventSource
-	ns     *os.File
+	ns     *Namespace
 }
 
 // eventSource is a netevent.Subscription, but in tests.
@@ -45,8 +43,8 @@ func openKernel() (_ *kernel, err error) {
 			k.close()
 		}
 	}()
-	if k.ns, err = os.Open(threadNamespace); err != nil {
-		return nil, fmt.Errorf("open network namespace: %w", err)
+	if k.ns, err = OpenNamespace(); err != nil {
+		return nil, err
 	}
 	if k.Handle, err = newHandle(); err != nil {
 		return nil, err
@@ -87,32 +85,6 @@ func (k *kernel) close() {
 	if k.ns != nil {
 		k.ns.Close()
 	}
-}
-
-const threadNamespace = "/proc/thread-self/ns/net"
-
-// enter makes the calling goroutine's thread one of the kernel's namespace:
-// sockets stay in the namespace they were opened in, but /proc/sys/net shows
-// that of the thread which opens a file. Where it is so already, as in
-// production, no privilege is needed. The goroutine must end without
-// unlocking its thread if moved is true.
-func (k *kernel) enter() (moved bool, err error) {
-	runtime.LockOSThread()
-	want, err := k.ns.Stat()
-	if err != nil {
-		return false, fmt.Errorf("look at network namespace: %w", err)
-	}
-	have, err := os.Stat(threadNamespace)
-	if err != nil {
-		return false, fmt.Errorf("look at network namespace: %w", err)
-	}
-	if os.SameFile(want, have) {
-		return false, nil
-	}
-	if err := netns.Set(netns.NsHandle(k.ns.Fd())); err != nil {
-		return false, fmt.Errorf("enter network namespace: %w", err)
-	}
-	return true, nil
 }
 
 // ownRoutes lists the routes of RouteProtocol in the main table, both address

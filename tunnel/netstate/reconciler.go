@@ -139,7 +139,7 @@ func (r *Reconciler) Close() error {
 // work is the goroutine that compares and writes, on a thread of the kernel's
 // namespace.
 func (r *Reconciler) work(ready chan<- error) {
-	moved, err := r.kernel.enter()
+	moved, err := r.kernel.ns.enter()
 	if !moved {
 		defer runtime.UnlockOSThread()
 	} // else the thread ends with the goroutine

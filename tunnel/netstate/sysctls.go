@@ -33,6 +33,20 @@ func (p *pass) sysctls() {
 	}
 }
 
+// Set writes the parameter if it reads differently, once, in the network
+// namespace of the calling thread.
+func (s Sysctl) Set() error {
+	path := filepath.Join("/proc/sys", s.Key)
+	have, err := os.ReadFile(path)
+	if err == nil && strings.TrimSpace(string(have)) != strings.TrimSpace(s.Value) {
+		err = writeSysctl(path, s.Value)
+	}
+	if err != nil {
+		return fmt.Errorf("set %v: %w", s, err)
+	}
+	return nil
+}
+
 func writeSysctl(path, value string) error {
 	err := os.WriteFile(path, []byte(value), 0) // never created: /proc has no such thing
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
