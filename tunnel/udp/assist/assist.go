@@ -26,6 +26,11 @@ type Config struct {
 	// Descriptors is where those of the links begin, for the kernel closes the
 	// files of a dead process from the highest down; 0: anywhere.
 	Descriptors int
+
+	// Superpackets has TCP superpackets carried, too: those to the peers that
+	// SetSuperpackets names, and those that arrive. If that cannot be, the rest is:
+	// see Superpackets.
+	Superpackets bool
 }
 
 // Peer is another node.
@@ -56,6 +61,8 @@ type Assist struct {
 	node     *ebpf.Memory
 	peers    table
 	links    []link.Link // of egress and ingress
+
+	noSuperpackets error // why the kernel carries none
 }
 
 // Attach loads the programs and attaches them, in the network namespace of the
@@ -84,7 +91,7 @@ func Attach(cfg Config) (*Assist, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	a := &Assist{programs: p}
+	a := &Assist{programs: p, noSuperpackets: errNotAsked}
 	if err = a.share(); err == nil {
 		err = a.attach(cfg)
 	}

@@ -21,14 +21,20 @@ const (
 // struct slot, the values of the array "slots": the limit and what is sent on
 // one cache line, what is received, by another CPU maybe, on the next.
 //
-//	struct { u32 limit; u64 tx_packets, tx_bytes; u64 rx_packets, rx_bytes __aligned(64); }
+//	struct {
+//		u32 limit, superpackets;
+//		u64 tx_packets, tx_bytes, tx_superpackets;
+//		u64 rx_packets, rx_bytes __aligned(64);
+//	}
 const (
-	slotLimit     = 0
-	slotTxPackets = 8
-	slotTxBytes   = 16
-	slotRxPackets = 64
-	slotRxBytes   = 72
-	slotLen       = 128
+	slotLimit          = 0
+	slotSuperpackets   = 4 // not 0: superpackets arrive there whole
+	slotTxPackets      = 8
+	slotTxBytes        = 16
+	slotTxSuperpackets = 24
+	slotRxPackets      = 64
+	slotRxBytes        = 72
+	slotLen            = 128
 )
 
 // struct node, the only value of the array "node".

@@ -40,14 +40,29 @@ func (s *slots) take(limit uint32) uint32 {
 // give takes back a place that the kernel finds no longer.
 func (s *slots) give(n uint32) { s.free = append(s.free, n) }
 
-func (s *slots) setLimit(n, limit uint32) {
-	s.memory.WriteAt(binary.NativeEndian.AppendUint32(nil, limit), int64(n)*slotLen+slotLimit)
+func (s *slots) setLimit(n, limit uint32) { s.store32(n, slotLimit, limit) }
+
+func (s *slots) setSuperpackets(n uint32, on bool) {
+	var v uint32
+	if on {
+		v = 1
+	}
+	s.store32(n, slotSuperpackets, v)
+}
+
+func (s *slots) store32(n uint32, field int64, v uint32) {
+	s.memory.WriteAt(binary.NativeEndian.AppendUint32(nil, v), int64(n)*slotLen+field)
 }
 
 func (s *slots) traffic(n uint32) (tx, rx Count) {
 	s.memory.ReadAt(s.scratch[:], int64(n)*slotLen)
 	at := func(field int) uint64 { return binary.NativeEndian.Uint64(s.scratch[field:]) }
 	return Count{at(slotTxPackets), at(slotTxBytes)}, Count{at(slotRxPackets), at(slotRxBytes)}
+}
+
+// superpackets is how many were sent.
+func (s *slots) superpackets(n uint32) uint64 {
+	return load64(s.memory, int64(n)*slotLen+slotTxSuperpackets)
 }
 
 // load64 reads a number, and store64 writes one, that lies within the memory.
