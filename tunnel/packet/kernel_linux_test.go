@@ -171,3 +171,33 @@ func TestKernelForwardsSinglePackets(t *testing.T) {
 	}
 	comparePackets(t, forwarded(t, out, 3), at(63))
 }
+
+// The kernel takes superpackets that another kernel has sent, and cuts them.
+func TestKernelCutsTCPSuperpackets(t *testing.T) {
+	in, out := forwarder(t)
+	const mtu = 1452
+	for name, s := range map[string]spec{
+		"two":                   {payload: bytesOf(mtu - 40 + 1)},
+		"many, timestamps, PSH": {tcpOptions: timestamps, df: true, id: 0xfff0, flags: tcpACK | tcpPSH, payload: bytesOf(62001)},
+		"FIN, ECE, CE":          {flags: tcpACK | tcpFIN | 0x40, tos: CE, seq: 0xffffff00, payload: bytesOf(9999)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pkt := whole(routed(s, 64))
+			info := mustParse(t, pkt)
+			super, ok := TCPSuperpacket(pkt, &info, mtu)
+			if !ok {
+				t.Fatal("none")
+			}
+			hdr := make([]byte, VnetHdrLen)
+			super.Hdr.Encode(hdr)
+			if err := in.write(&Run{Pieces: [][]byte{hdr, pkt}}); err != nil {
+				t.Fatal(err)
+			}
+			want := slowSegments(routed(s, 63), mtu-40-len(s.tcpOptions))
+			if len(want) != super.Packets {
+				t.Errorf("%d packets announced, want %d", super.Packets, len(want))
+			}
+			comparePackets(t, forwarded(t, out, len(want)), want)
+		})
+	}
+}

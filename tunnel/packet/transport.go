@@ -70,23 +70,27 @@ func checksumOK(pkt []byte, version, proto uint8, l4 int) bool {
 // no other packet: one in 65536 has a right checksum that looks like that, and
 // gets the same again.
 func FinishChecksum(pkt []byte, info *Info) {
-	at := info.Transport
+	if at, ok := unfinishedChecksum(pkt, info); ok {
+		binary.BigEndian.PutUint16(pkt[at:], nonzero(^Sum(pkt[info.Transport:], 0)))
+	}
+}
+
+// unfinishedChecksum returns where the checksum is that FinishChecksum computes.
+func unfinishedChecksum(pkt []byte, info *Info) (at int, ok bool) {
+	at = info.Transport
 	switch {
 	case info.Version != 4 || info.Fragment != NotFragment:
-		return
+		return 0, false
 	case info.Protocol == ProtoTCP:
 		at += tcpChecksum
 	case info.Protocol == ProtoUDP:
 		at += udpChecksum
 	default:
-		return
+		return 0, false
 	}
 	l4 := pkt[info.Transport:]
 	pseudo := fold(uint64(addressSum(pkt, 4, info.Protocol)) + uint64(len(l4)))
-	if transportHeaderLen(l4, info.Protocol) == 0 || binary.BigEndian.Uint16(pkt[at:]) != pseudo {
-		return
-	}
-	binary.BigEndian.PutUint16(pkt[at:], nonzero(^Sum(l4, 0)))
+	return at, transportHeaderLen(l4, info.Protocol) != 0 && binary.BigEndian.Uint16(pkt[at:]) == pseudo
 }
 
 // nonzero gives a checksum its other representation if it is 0, which in UDP
