@@ -30,6 +30,7 @@ const (
 	notForUs      // the inner destination is not of this node's subnet
 	oversized     // longer than any packet
 	congested     // marked by a router for a sender that ignores marks (RFC 6040)
+	uncut         // a superpacket that a peer's kernel has sent and this TUN does not take
 	deviceDown    // the TUN is down
 	writeRefused  // the TUN does not take it
 
@@ -53,6 +54,7 @@ var reasonNames = [numReasons]string{
 	notForUs:      "not_for_us",
 	oversized:     "oversized",
 	congested:     "congestion_not_ect",
+	uncut:         "superpacket_not_taken",
 	deviceDown:    "device_down",
 	writeRefused:  "write_refused",
 }

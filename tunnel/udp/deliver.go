@@ -24,6 +24,7 @@ const (
 type delivery struct {
 	tun       tunPort
 	vnetHdr   bool
+	mtu, most int // of the device; the longest packet that one of the underlay's may hold
 	counters  *counters
 	trouble   *trouble
 	coalescer *packet.Coalescer
@@ -35,6 +36,8 @@ type delivery struct {
 	single [][]byte     // scratch: the packets of a run that was refused
 	iovecs []unix.Iovec // scratch: one write
 	noHdr  []byte       // a vnet header, always zero
+
+	superHdr []byte // scratch: one vnet header
 }
 
 func newDelivery(tun tunPort, vnetHdr, tcp, udp bool, trouble *trouble) *delivery {
@@ -45,6 +48,7 @@ func newDelivery(tun tunPort, vnetHdr, tcp, udp bool, trouble *trouble) *deliver
 		iovecs:    make([]unix.Iovec, 0, 256),
 		single:    make([][]byte, 0, 128),
 		noHdr:     make([]byte, packet.VnetHdrLen),
+		superHdr:  make([]byte, packet.VnetHdrLen),
 	}
 	d.coalescer.Enable(tcp, udp)
 	return d

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/weftnet/weft/tunnel"
+	"github.com/weftnet/weft/tunnel/packet"
 	"github.com/weftnet/weft/tunnel/probe"
 )
 
@@ -20,8 +21,8 @@ const (
 	echoBurst = 20000
 )
 
-// echo sends probes and answers those of others. Each thread has its own, with
-// its own scratch memory.
+// echo sends probes and answers those of others, and their trials. Each thread
+// has its own, with its own scratch memory.
 type echo struct {
 	ports      [2]udpPort // by outer family, nil without a socket
 	remotePort uint16
@@ -43,14 +44,17 @@ func newEcho(remotePort uint16, notify func()) *echo {
 // probe: such a packet goes no further. Probes are the engines' business: one
 // from a container, of which there might be more than can be answered, is a
 // packet like any other. The nil echo takes none.
+//
+// So it does with a trial, which goes unanswered: it was to come by the TUN.
 func (e *echo) took(pkt []byte, peer *tunnel.Peer) bool {
-	if e == nil {
+	if e == nil || !fromEngine(pkt, peer) {
 		return false
 	}
 	kind, nonce, ok := probe.Read(pkt)
 	switch {
-	case !ok || netip.AddrFrom4([4]byte(pkt[12:16])) != peer.Subnet.IPv4.Addr():
-		return false
+	case !ok:
+		_, ok = probe.ReadTrial(pkt)
+		return ok
 	case kind == probe.Reply:
 		// That a trial was answered is no news of the path: nobody is waked.
 		if peer.State.Echoes.Note(nonce) {
@@ -64,6 +68,29 @@ func (e *echo) took(pkt []byte, peer *tunnel.Peer) bool {
 		_ = e.send(pkt, peer)
 	}
 	return true
+}
+
+// fromEngine: a packet of IPv4 comes from the peer's tunnel address.
+func fromEngine(pkt []byte, peer *tunnel.Peer) bool {
+	return netip.AddrFrom4([4]byte(pkt[12:16])) == peer.Subnet.IPv4.Addr()
+}
+
+// tookTrial takes a packet that came out of the TUN whole if it is a peer's trial
+// (package probe): the kernel has put it there. The nil echo takes none.
+func (e *echo) tookTrial(hdr packet.VnetHdr, pkt []byte, info *packet.Info, table *tunnel.Table) bool {
+	if e == nil || hdr.GSOType != packet.GSOTCPv4 || info.Dst != table.Own().IPv4.Addr() {
+		return false
+	}
+	peer := table.Lookup(info.Src)
+	if peer == nil || !fromEngine(pkt, peer) {
+		return false
+	}
+	nonce, ok := probe.ReadTrial(pkt)
+	if ok && e.answers.Allow() {
+		// Like the answer to a probe it may get lost.
+		_ = e.send(probe.BuildReply(e.packet[:], info.Dst, info.Src, nonce), peer)
+	}
+	return ok
 }
 
 // ask sends a probe to a peer and returns its number. An error says that none

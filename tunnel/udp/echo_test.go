@@ -2,11 +2,14 @@ package udp
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 
+	"github.com/weftnet/weft/tunnel/packet"
 	"github.com/weftnet/weft/tunnel/probe"
 )
 
@@ -74,6 +77,91 @@ func TestProbeAnswers(t *testing.T) {
 	}
 	if n := m.peer().State.Rx.Packets.Load() + m.peer().State.Tx.Packets.Load(); n != 0 {
 		t.Errorf("%d probes are counted as traffic", n)
+	}
+}
+
+// The answer to a trial is told from a probe's, and wakes nobody.
+func TestTrialAnswers(t *testing.T) {
+	m := newMemNode(t, 1)
+	m.receiver.echo = newEcho(DefaultPort, func() { t.Error("it is noticed") })
+	state := m.peer().State
+	_, probed := state.Echoes.Next()
+	seq, nonce := state.Trials.Next()
+	for _, nonce := range []uint64{nonce + 1, nonce - 1, nonce, probed + 1} {
+		m.receive(t, arrival(probe.BuildReply(make([]byte, probe.Len), addr(tunnel2), addr(tunnel1), nonce)))
+	}
+	var answered []uint64
+	state.Trials.Take(func(seq uint64) { answered = append(answered, seq) })
+	state.Echoes.Take(func(seq uint64) { t.Errorf("probe %d is answered", seq) })
+	if len(answered) != 1 || answered[0] != seq {
+		t.Errorf("answered %v", answered)
+	}
+	if w := m.tun.take(); len(w) != 0 {
+		t.Errorf("the TUN got %x", w)
+	}
+}
+
+// trialFrom is a trial as it comes out of the TUN.
+func trialFrom(from, to string, hdr packet.VnetHdr) []byte {
+	b := make([]byte, packet.VnetHdrLen+probe.TrialLen(1472))
+	hdr.Encode(b)
+	probe.BuildTrial(b[packet.VnetHdrLen:], addr(from), addr(to), 77, 1472)
+	return b
+}
+
+// A peer's trial is answered if it came whole; anything else is a packet that
+// nobody is there for.
+func TestTrialIsAnswered(t *testing.T) {
+	super := packet.VnetHdr{Flags: packet.FlagNeedsCsum, GSOType: packet.GSOTCPv4, HdrLen: 40, GSOSize: 1432, CsumStart: 20, CsumOffset: 16}
+	data := trialFrom(tunnel2, tunnel1, super)
+	data[packet.VnetHdrLen+33] = 0x10 // ACK only
+	for _, c := range []struct {
+		name     string
+		pkt      []byte
+		answered bool
+		drops    map[string]uint64
+	}{
+		{"whole", trialFrom(tunnel2, tunnel1, super), true, nil},
+		{"in pieces", trialFrom(tunnel2, tunnel1, packet.VnetHdr{}), false, map[string]uint64{"tx_no_peer": 1}},
+		{"from a container", trialFrom("10.5.2.2", tunnel1, super), false, map[string]uint64{"tx_no_peer": 1}},
+		{"from nobody", trialFrom("10.5.3.0", tunnel1, super), false, map[string]uint64{"tx_no_peer": 1}},
+		{"to a container", trialFrom(tunnel2, "10.5.1.2", super), false, map[string]uint64{"tx_no_peer": 1}},
+		{"to another peer", trialFrom(tunnel2, "10.5.3.0", super), false, map[string]uint64{"tx_no_peer": 1}},
+		{"data", data, false, map[string]uint64{"tx_no_peer": 1}},
+	} {
+		m := newMemNode(t, 1)
+		m.sender.echo = newEcho(DefaultPort, nil)
+		m.sender.echo.ports[0] = m.socket
+		m.send(t, c.pkt)
+		if fmt.Sprint(m.drops()) != fmt.Sprint(c.drops) {
+			t.Errorf("%s: drops %v, want %v", c.name, m.drops(), c.drops)
+		}
+		if !c.answered {
+			if len(m.socket.sent) != 0 {
+				t.Errorf("%s: sent %+v", c.name, m.socket.sent)
+			}
+			continue
+		}
+		want := probe.BuildReply(make([]byte, probe.Len), addr(tunnel1), addr(tunnel2), 77)
+		if len(m.socket.sent) != 1 || m.socket.sent[0].to != outer(2, false) || !bytes.Equal(m.socket.sent[0].payload, want) {
+			t.Errorf("%s: sent %+v", c.name, m.socket.sent)
+		}
+		if w := m.tun.take(); len(w) != 0 {
+			t.Errorf("%s: the TUN got %x", c.name, w)
+		}
+	}
+}
+
+// Trials and probes together are answered so many times a second.
+func TestTrialAnswersAreLimited(t *testing.T) {
+	m := newMemNode(t, 1)
+	m.sender.echo = newEcho(DefaultPort, nil)
+	m.sender.echo.ports[0] = m.socket
+	m.sender.echo.answers = rate.NewLimiter(0, 1)
+	trial := trialFrom(tunnel2, tunnel1, packet.VnetHdr{GSOType: packet.GSOTCPv4})
+	m.send(t, trial, trial)
+	if len(m.socket.sent) != 1 || len(m.drops()) != 0 {
+		t.Errorf("%d answers, drops %v", len(m.socket.sent), m.drops())
 	}
 }
 

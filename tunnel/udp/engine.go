@@ -220,9 +220,14 @@ func (e *Engine) newWorker(queue int, sockets, spread []*socket) *worker {
 		port := fdPort{socket.fd}
 		ports = append(ports, socket.fd)
 		batch := e.addBatch(s, socket)
-		r := newReceiver(port, &e.table, batch.errors, newDelivery(tun, vnetHdr, e.caps.on[TUNGRO], e.caps.on[TUNGROUDP], e.trouble))
+		d := newDelivery(tun, vnetHdr, e.caps.on[TUNGRO], e.caps.on[TUNGROUDP], e.trouble)
+		d.mtu, d.most = e.mtu, e.cfg.Underlay.MTU-overheadIPv4
+		r := newReceiver(port, &e.table, batch.errors, d)
 		r.echo = newEcho(e.port, e.cfg.Notify)
 		r.echo.ports[socket.family()] = port
+		if socket.family() == 0 {
+			s.echo = r.echo // of the same thread
+		}
 		receivers = append(receivers, r)
 	}
 	var sendOnly []*sendBatch

@@ -280,6 +280,7 @@ func newMemNode(t testing.TB, n int) *memNode {
 	batch.counters, batch.trouble = m.sender.counters, m.trouble
 	m.sender.batches[0] = []*sendBatch{batch}
 	d := newDelivery(m.tun, true, true, true, m.trouble)
+	d.mtu, d.most = 1472, 1472
 	m.receiver = newReceiver(m.socket, &m.table, newErrorQueue(m.socket, &m.table, 1500), d)
 	m.worker = newWorker(&m.closing, memPoller{m}, m.sender, []*receiver{m.receiver}, nil)
 	return m

@@ -193,6 +193,16 @@ func (r *receiver) acceptFrom(from netip.Addr, b []byte, size int, table *tunnel
 			// Its kernel may have sent it, for ours, which has left it: it was
 			// marked on the way, or one of the two nodes has or had the assist and
 			// the other does not know yet.
+			if len(pkt) > r.deliver.mtu {
+				taken, err := r.takeSuperpacket(pkt, peer)
+				if err != nil {
+					return err
+				}
+				if taken {
+					added = false
+					continue
+				}
+			}
 			packet.FinishChecksum(pkt, &r.info)
 		}
 		packets++

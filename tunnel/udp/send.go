@@ -32,7 +32,8 @@ type sender struct {
 	table    *atomic.Pointer[tunnel.Table]
 	counters *counters
 	icmp     *icmpWriter
-	mtu      int // of the underlay
+	echo     *echo // answers trials; nil without a socket of IPv4
+	mtu      int   // of the underlay
 
 	// batches are, by outer family (IPv4, IPv6), those of each source port, the
 	// cluster's port first; empty without a socket.
@@ -111,7 +112,7 @@ func (s *sender) forward(packets [][]byte) error {
 			s.counters.drop(reason(why), 1)
 			continue
 		}
-		peer := s.route(table, b)
+		peer := s.route(table, hdr, b)
 		if peer == nil {
 			continue
 		}
@@ -135,14 +136,18 @@ func (s *sender) forward(packets [][]byte) error {
 	return nil
 }
 
-// route returns the peer that a packet is for, or nil if it was dropped.
-func (s *sender) route(table *tunnel.Table, b []byte) *tunnel.Peer {
+// route returns the peer that a packet is for, or nil if it was dropped or was
+// for the engine itself.
+func (s *sender) route(table *tunnel.Table, hdr packet.VnetHdr, b []byte) *tunnel.Peer {
 	if !table.HasLease() {
 		s.counters.drop(noLease, 1)
 		return nil
 	}
 	peer := table.Lookup(s.info.Dst)
 	if peer == nil {
+		if s.echo.tookTrial(hdr, b, &s.info, table) {
+			return nil
+		}
 		if s.info.Dst.IsMulticast() { // neighbour discovery and the like
 			s.counters.drop(notUnicast, 1)
 			return nil
