@@ -3,16 +3,15 @@ package packet
 // Superpacket says how a TUN takes a superpacket that came whole.
 type Superpacket struct {
 	Hdr     VnetHdr
-	Packets int // that it will be cut into
+	Packets int // that it will be cut into; 0: it cannot be
 	Bytes   int // of all these, headers included
 }
 
-// TCPSuperpacket tells how a TUN takes an IPv4 packet that Parse accepted and that
-// is longer than mtu, if that is a TCP superpacket as kernels pass it on, with its
-// checksum unfinished (FinishChecksum). How long the packets were to be it does
-// not say itself; they will have mtu bytes, but the last. It is none that could
-// not be cut without more knowledge of it: one with IP options, SYN, RST, URG or
-// CWR.
+// TCPSuperpacket tells whether an IPv4 packet that Parse accepted and that is
+// longer than mtu is a TCP superpacket as kernels pass it on, with its checksum
+// unfinished (FinishChecksum), and how a TUN takes it. How long the packets were to
+// be it does not say itself; they will have mtu bytes, but the last. Not to be
+// cut is one with IP options, SYN, RST, URG or CWR.
 func TCPSuperpacket(pkt []byte, info *Info, mtu int) (s Superpacket, ok bool) {
 	if info.Protocol != ProtoTCP || len(pkt) <= mtu {
 		return s, false
@@ -23,7 +22,7 @@ func TCPSuperpacket(pkt []byte, info *Info, mtu int) (s Superpacket, ok bool) {
 	shape := shapeOf(pkt, info)
 	size := mtu - shape.header
 	if !shape.joinable() || size <= 0 {
-		return s, false
+		return s, true
 	}
 	s.Hdr = VnetHdr{
 		Flags: FlagNeedsCsum, GSOType: GSOTCPv4, GSOSize: uint16(size),

@@ -18,7 +18,7 @@ func TestTCPSuperpacket(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		pkt     []byte
-		packets int // 0: it is none
+		packets int // 0: it cannot be cut; -1: it is none
 		bytes   int
 		header  int
 	}{
@@ -26,23 +26,23 @@ func TestTCPSuperpacket(t *testing.T) {
 		{"two full ones", whole(spec{payload: bytesOf(2 * 1360)}), 2, 2 * 1400, 40},
 		{"as many as can be", whole(spec{tcpOptions: timestamps, df: true, flags: tcpACK | tcpPSH, payload: bytesOf(65495 - 52)}), 49, 49*52 + 65443, 52},
 		{"FIN and CE", whole(spec{tos: CE, flags: tcpACK | tcpFIN, payload: bytesOf(5000)}), 4, 4*40 + 5000, 40},
-		{"fits", whole(spec{payload: bytesOf(1360)}), 0, 0, 0},
-		{"finished", spec{payload: bytesOf(5000)}.build(), 0, 0, 0},
-		{"UDP", func() []byte { _, p := super(spec{udp: true, payload: bytesOf(5000)}.build(), 1, false); return p }(), 0, 0, 0},
-		{"IPv6", whole(spec{src: "fd00::1", dst: "fd00::2", payload: bytesOf(5000)}), 0, 0, 0},
+		{"fits", whole(spec{payload: bytesOf(1360)}), -1, 0, 0},
+		{"finished", spec{payload: bytesOf(5000)}.build(), -1, 0, 0},
+		{"UDP", func() []byte { _, p := super(spec{udp: true, payload: bytesOf(5000)}.build(), 1, false); return p }(), -1, 0, 0},
+		{"IPv6", whole(spec{src: "fd00::1", dst: "fd00::2", payload: bytesOf(5000)}), -1, 0, 0},
 		{"SYN", whole(spec{flags: tcpSYN, payload: bytesOf(5000)}), 0, 0, 0},
 		{"RST", whole(spec{flags: tcpRST | tcpACK, payload: bytesOf(5000)}), 0, 0, 0},
 		{"URG", whole(spec{flags: tcpURG | tcpACK, payload: bytesOf(5000)}), 0, 0, 0},
 		{"CWR", whole(spec{flags: tcpCWR | tcpACK, payload: bytesOf(5000)}), 0, 0, 0},
 		{"IP options", whole(spec{ipOptions: []byte{1, 1, 1, 0}, payload: bytesOf(5000)}), 0, 0, 0},
-		{"no payload", whole(spec{tcpOptions: timestamps}), 0, 0, 0},
+		{"no payload", whole(spec{tcpOptions: timestamps}), -1, 0, 0},
 	} {
 		info := mustParse(t, c.pkt)
 		s, ok := TCPSuperpacket(c.pkt, &info, mtu)
-		if ok != (c.packets > 0) {
-			t.Errorf("%s: %v", c.name, ok)
+		if ok != (c.packets >= 0) || s.Packets != max(c.packets, 0) {
+			t.Errorf("%s: %+v, %v", c.name, s, ok)
 		}
-		if !ok {
+		if s.Packets == 0 {
 			continue
 		}
 		want := Superpacket{
@@ -64,8 +64,8 @@ func TestTCPSuperpacket(t *testing.T) {
 	}
 	tiny := whole(spec{payload: bytesOf(100)})
 	info := mustParse(t, tiny)
-	if _, ok := TCPSuperpacket(tiny, &info, 40); ok {
-		t.Error("taken for a superpacket, though no payload fits the MTU")
+	if s, ok := TCPSuperpacket(tiny, &info, 40); s.Packets != 0 || !ok {
+		t.Errorf("no payload fits the MTU: %+v, %v", s, ok)
 	}
 }
 
@@ -90,7 +90,7 @@ func FuzzTCPSuperpacket(f *testing.F) {
 		if !bytes.Equal(pkt, before) {
 			t.Fatal("it is changed")
 		}
-		if !ok {
+		if !ok || s.Packets == 0 {
 			return
 		}
 		if len(pkt) <= int(mtu) || s.Packets < 2 {
