@@ -72,7 +72,7 @@ func TestSysctlSet(t *testing.T) {
 	})
 	// What cannot be written is fine as long as it is as it should be.
 	in(func() error {
-		if err := readOnlySys(); err != nil {
+		if err := labtest.ReadOnlySys(); err != nil {
 			return err
 		}
 		if err := (Sysctl{key, "1"}).Set(); err != nil {
@@ -84,15 +84,4 @@ func TestSysctlSet(t *testing.T) {
 		}
 		return nil
 	})
-}
-
-// readOnlySys gives the calling thread, which is thrown away, a /proc/sys that
-// cannot be written.
-func readOnlySys() error {
-	return errors.Join(
-		unix.Unshare(unix.CLONE_NEWNS),
-		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
-		unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""),
-		unix.Mount("", "/proc/sys", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""),
-	)
 }
