@@ -33,7 +33,8 @@ const portTries = 8
 // loses the program first and then the TUN, with which the kernel removes the
 // device (vxlan_handle_lowerdev_unregister in drivers/net/vxlan/vxlan_core.c). In
 // between the device drops what it gets: it has no IPv6, and for IPv4 no address
-// and a reverse path filter, which then finds no way back by it.
+// and a reverse path filter, which then finds no way back by it. So nobody has to
+// clean up after it, and it has no alias: netstate removes by that.
 type gsoDevice struct {
 	ns       *netstate.Namespace
 	tun      int
@@ -225,12 +226,5 @@ func (d *gsoDevice) close() error {
 	})
 	err = errors.Join(err, d.ns.Close())
 	d.ns = nil
-	return err
-}
-
-// Remove removes the device from the network namespace of the calling goroutine's
-// thread, if there is one. No Assist may have one there.
-func Remove() error {
-	_, err := removeOwn()
 	return err
 }

@@ -117,16 +117,14 @@ func TestDeviceAnew(t *testing.T) {
 	check(t, second.renew(attachNothing))
 	check(t, second.check())
 
-	check(t, h.Do(Remove))
+	check(t, first.close()) // not that it should
 	refuses(t, "removed", second.check(), "weft-gso", "gone")
-	check(t, h.Do(Remove))
 }
 
 // Nobody else's interface is touched.
 func TestDeviceForeign(t *testing.T) {
 	t.Parallel()
 	h := newHosts(t, 1, 1500)[0]
-	d := h.openDevice()
 	for kind, add := range map[string]string{
 		"bridge":          "type bridge",
 		"veth":            "type veth peer name other",
@@ -136,14 +134,14 @@ func TestDeviceForeign(t *testing.T) {
 	} {
 		h.ip(append([]string{"link", "add", deviceName}, strings.Fields(add)...)...)
 		before := h.link(deviceName).Attrs().Index
+		d := h.openDevice()
 		refuses(t, kind, d.renew(attachNothing), "weft-gso", "ip link delete weft-gso")
-		check(t, h.Do(Remove))
+		check(t, d.close())
 		if l := h.link(deviceName); l == nil || l.Attrs().Index != before {
 			t.Errorf("%s: it was removed", kind)
 		}
 		h.ip("link", "delete", deviceName)
 	}
-	check(t, d.renew(attachNothing))
 }
 
 // Between the moment when a port was free and that when the device has it another
@@ -237,6 +235,7 @@ func TestDeviceRefused(t *testing.T) {
 		t.Error("there is a device without its program")
 	}
 	check(t, h.Sysctl("net/ipv4/conf/lo/accept_local", "0"))
+	check(t, h.Sysctl("net/ipv4/conf/default/rp_filter", "0"))
 	check(t, h.Do(func() error { // on a thread of its own
 		if err := labtest.ReadOnlySys(); err != nil {
 			return err
@@ -253,7 +252,6 @@ func TestDeviceRefused(t *testing.T) {
 	check(t, h.Do(func() error {
 		return errors.Join(labtest.ReadOnlySys(), openLoopback(), d.make(attachNothing))
 	}))
-	check(t, h.Do(Remove))
 	check(t, h.Do(func() error {
 		if err := keepOnly(unix.CAP_NET_RAW); err != nil {
 			return err
