@@ -111,6 +111,10 @@ type Carried struct {
 	TxBytes   uint64 `json:"tx_bytes"`
 	RxPackets uint64 `json:"rx_packets"`
 	RxBytes   uint64 `json:"rx_bytes"`
+
+	// TxSuperpackets is how many superpackets it has sent. TxPackets has what
+	// they are cut into.
+	TxSuperpackets uint64 `json:"tx_superpackets"`
 }
 
 // Capability is an offload or feature of the kernel, in force or not.
@@ -133,6 +137,10 @@ type PeerStatus struct {
 	TxBytes   uint64   `json:"tx_bytes"`
 	RxPackets uint64   `json:"rx_packets"`
 	RxBytes   uint64   `json:"rx_bytes"`
+
+	// SuperpacketsByKernel: the kernel sends it TCP superpackets, which were
+	// found to arrive whole.
+	SuperpacketsByKernel bool `json:"superpackets_by_kernel,omitempty"`
 }
 
 // SkippedPeer is a lease that the backend cannot serve.

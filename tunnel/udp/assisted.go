@@ -53,6 +53,7 @@ type assisted struct {
 
 	ipsec    *assist.IPsec
 	opener   *opener
+	trials   *trials            // nil where superpackets are not asked for
 	stop     context.CancelFunc // nil before start
 	watching sync.WaitGroup
 
@@ -64,16 +65,23 @@ type assisted struct {
 	past  carried // for peers that it has forgotten
 
 	ipsecAt time.Time // when there were IPsec policies last
+
+	noSuper  error     // why it carries no superpackets
+	healedAt time.Time // when that was looked at last
 }
 
 // carried is what was carried, to peers and from them.
-type carried struct{ tx, rx assist.Count }
+type carried struct {
+	tx, rx assist.Count
+	super  uint64 // superpackets sent
+}
 
 func (c *carried) add(more carried) {
 	c.tx.Packets += more.tx.Packets
 	c.tx.Bytes += more.tx.Bytes
 	c.rx.Packets += more.rx.Packets
 	c.rx.Bytes += more.rx.Bytes
+	c.super += more.super
 }
 
 // newAssisted looks whether the kernel may begin at once: IPsec may be in its way
@@ -102,6 +110,12 @@ func (a *assisted) start(cfg assist.Config, opener *opener) (err error) {
 	a.kernel.Store(kernel)
 	if why := a.why(); why != nil {
 		a.logOff(why)
+	}
+	if cfg.Superpackets {
+		a.mu.Lock()
+		a.trials = newTrials(a.log, kernel)
+		a.noteSuperpackets(kernel.Superpackets())
+		a.mu.Unlock()
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
@@ -141,7 +155,7 @@ func forgotten(before, next *tunnel.Table) (list []*tunnel.Peer) {
 func (a *assisted) settle(peers []*tunnel.Peer, change func()) {
 	counted := make([]carried, len(peers))
 	for i, p := range peers {
-		counted[i] = a.traffic(p)
+		counted[i] = a.carried(p)
 	}
 	change()
 	for i, p := range peers {
@@ -176,6 +190,15 @@ func (a *assisted) apply() {
 func (a *assisted) traffic(p *tunnel.Peer) (c carried) {
 	if kernel := a.kernel.Load(); kernel != nil {
 		c.tx, c.rx = kernel.Traffic(p.Subnet.IPv4)
+	}
+	return c
+}
+
+// carried is traffic with the superpackets.
+func (a *assisted) carried(p *tunnel.Peer) carried {
+	c := a.traffic(p)
+	if kernel := a.kernel.Load(); kernel != nil {
+		c.super = kernel.SuperpacketsSent(p.Subnet.IPv4)
 	}
 	return c
 }
@@ -278,7 +301,7 @@ func (e *Engine) attachAssist() error {
 	return e.assisted.start(assist.Config{
 		TUN: tun.Attrs().Index, Underlay: underlay,
 		Local: e.cfg.Underlay.IPv4, Port: e.port, SourcePorts: e.spreadFrom(),
-		Descriptors: linkDescriptors,
+		Descriptors: linkDescriptors, Superpackets: e.caps.on[AssistGSO],
 	}, newOpener(e.port, e.asking.ports))
 }
 

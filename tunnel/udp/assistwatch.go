@@ -3,8 +3,6 @@ package udp
 import (
 	"context"
 	"time"
-
-	"github.com/weftnet/weft/tunnel"
 )
 
 // watchInterval is how often is looked for what nobody tells of: IPsec policies,
@@ -31,6 +29,7 @@ func (a *assisted) watch(ctx context.Context) {
 			a.lookAtIPsec(now)
 			a.lookAtPrograms()
 			a.lookAtPaths()
+			a.lookAtSuperpackets(time.Now())
 			a.keepOpen(now)
 		}
 	}
@@ -89,34 +88,4 @@ func (a *assisted) lookAtIPsec(now time.Time) {
 
 func (a *assisted) logOff(why error) {
 	a.log.Warn("user space carries all packets for now", "why", why)
-}
-
-// addTo adds to a status what there is to say of the assist.
-func (a *assisted) addTo(s *tunnel.Status) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	all := a.past
-	for _, p := range a.table.Peers() {
-		all.add(a.traffic(p))
-	}
-	s.ByKernel = &tunnel.Carried{
-		TxPackets: all.tx.Packets, TxBytes: all.tx.Bytes,
-		RxPackets: all.rx.Packets, RxBytes: all.rx.Bytes,
-	}
-	if kernel := a.kernel.Load(); kernel != nil {
-		if n := kernel.Drops(); n > 0 {
-			s.Drops["tx_assist_failed"] += n
-		}
-	}
-	if a.off == nil {
-		return
-	}
-	for i := range s.Capabilities {
-		if c := &s.Capabilities[i]; c.Name == string(Assist) {
-			c.On, c.Why = false, a.off.Error()
-		}
-	}
-	if a.fault != nil {
-		s.Problems = append(s.Problems, "the kernel carries no packets by itself until the tunnel is made anew: "+a.fault.Error())
-	}
 }

@@ -23,10 +23,11 @@ const (
 	UDPSegment Feature = "udp_segment" // the socket cuts one send into datagrams (Linux 4.18)
 	UDPGRO     Feature = "udp_gro"     // the socket joins datagrams into one receive (Linux 5.0)
 	Assist     Feature = "assist"      // the kernel carries what is no superpacket (package assist, Linux 6.6)
+	AssistGSO  Feature = "assist_gso"  // the kernel carries TCP superpackets to peers that they reach whole
 )
 
 // Features lists all of them in the order in which they are shown.
-var Features = []Feature{VnetHdr, TSO, USO, TUNGRO, TUNGROUDP, UDPSegment, UDPGRO, Assist}
+var Features = []Feature{VnetHdr, TSO, USO, TUNGRO, TUNGROUDP, UDPSegment, UDPGRO, Assist, AssistGSO}
 
 // capabilities are the features found at start. After that they do not change:
 // what fails later for one peer or one packet is worked around there.

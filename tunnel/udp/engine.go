@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -186,6 +187,8 @@ func (e *Engine) State(own subnet.Subnet) netstate.State {
 // Run starts to carry packets, of no peers yet. The device must be up.
 func (e *Engine) Run(own subnet.Lease) {
 	e.caps.probeWrites(fdPort{e.tun.queues[0]}, e.cfg.Network.IPv6.IsValid())
+	// Trials of others are answered only if the TUN hands them over whole.
+	e.caps.probe(AssistGSO, func() error { return cmp.Or(e.caps.needs(Assist), e.caps.needs(TSO)) })
 	e.startAssist()
 	e.SetOwn(own)
 	e.startThreads()

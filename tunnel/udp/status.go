@@ -55,6 +55,8 @@ func (e *Engine) peerStatus(p *tunnel.Peer) tunnel.PeerStatus {
 		PathMTU:   e.cfg.Underlay.MTU,
 		TxPackets: tx.Packets, TxBytes: tx.Bytes,
 		RxPackets: rx.Packets, RxBytes: rx.Bytes,
+
+		SuperpacketsByKernel: e.assisted != nil && e.assisted.sendsSuperpackets(p),
 	}
 	if p.Subnet.IPv6.IsValid() {
 		s.SubnetV6 = p.Subnet.IPv6.String()

@@ -83,7 +83,7 @@ func TestTransferDegraded(t *testing.T) {
 func wantOffloads(t *testing.T, n *node) {
 	t.Helper()
 	for _, c := range n.Status().Capabilities {
-		if !c.On && c.Name != string(Assist) {
+		if !c.On && c.Name != string(Assist) && c.Name != string(AssistGSO) {
 			t.Errorf("%s is off: %s", c.Name, c.Why)
 		}
 	}

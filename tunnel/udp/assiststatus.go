@@ -1,0 +1,64 @@
+package udp
+
+import (
+	"fmt"
+
+	"github.com/weftnet/weft/tunnel"
+)
+
+// addTo adds to a status what there is to say of the assist.
+func (a *assisted) addTo(s *tunnel.Status) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.addCarried(s)
+	if kernel := a.kernel.Load(); kernel != nil {
+		if n := kernel.Drops(); n > 0 {
+			s.Drops["tx_assist_failed"] += n
+		}
+	}
+	for i := range s.Capabilities {
+		switch c := &s.Capabilities[i]; {
+		case c.Name == string(Assist) && a.off != nil:
+			c.On, c.Why = false, a.off.Error()
+		case c.Name == string(AssistGSO) && c.On:
+			c.On, c.Why = a.superpackets()
+		}
+	}
+	if a.fault != nil {
+		s.Problems = append(s.Problems, "the kernel carries no packets by itself until the tunnel is made anew: "+a.fault.Error())
+	}
+}
+
+// addCarried adds what the kernel has carried.
+func (a *assisted) addCarried(s *tunnel.Status) {
+	all := a.past
+	for _, p := range a.table.Peers() {
+		all.add(a.carried(p))
+	}
+	s.ByKernel = &tunnel.Carried{
+		TxPackets: all.tx.Packets, TxBytes: all.tx.Bytes,
+		RxPackets: all.rx.Packets, RxBytes: all.rx.Bytes,
+		TxSuperpackets: all.super,
+	}
+}
+
+// superpackets tells whether the kernel carries any, and to how many peers, or
+// why not.
+func (a *assisted) superpackets() (on bool, why string) {
+	switch {
+	case a.off != nil:
+		return false, fmt.Sprintf("needs %s", Assist)
+	case a.noSuper != nil:
+		return false, a.noSuper.Error()
+	}
+	whole, all := 0, 0
+	for _, p := range a.table.Peers() {
+		if takesAssist(p) {
+			all++
+		}
+		if a.trials.on(p) {
+			whole++
+		}
+	}
+	return true, fmt.Sprintf("they reach %d of %d peers whole", whole, all)
+}

@@ -1,0 +1,189 @@
+package udp
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/weftnet/weft/tunnel"
+)
+
+// The kernel sends a peer TCP superpackets while trials (package probe) prove
+// that they arrive whole: where the underlay or a card cuts them up, user space
+// is the faster way. On by one answer, off by trialMisses misses in a row.
+const (
+	trialMisses = 2
+
+	// trialInterval is between the trials of a peer that is sent superpackets but
+	// rarely. One that is sent some has a trial with each look.
+	trialInterval = time.Minute
+
+	// After a miss, a peer that is sent none is tried again after firstPause, and
+	// then after pauses twice as long each, up to lastPause.
+	firstPause = time.Second
+	lastPause  = 64 * time.Second
+
+	// trialsAtOnce bounds the trials sent with one look, to all peers.
+	trialsAtOnce = 250
+
+	// trialSlack is how much earlier than it should be a thing is done, rather
+	// than with the next look: looks are a watchInterval apart, more or less.
+	trialSlack = watchInterval / 2
+)
+
+// superpacketKernel is what trials need of an assist.Assist.
+type superpacketKernel interface {
+	SetSuperpackets(subnet netip.Prefix, on bool)
+	SuperpacketsSent(subnet netip.Prefix) uint64
+	Try(own netip.Addr, subnet netip.Prefix, nonce uint64) error
+}
+
+// trials decide to which peers the kernel sends superpackets. They are for one
+// goroutine at a time.
+type trials struct {
+	log    *slog.Logger
+	kernel superpacketKernel
+	peers  map[*tunnel.PeerState]*trial
+	turn   int // which peer is first to be tried
+}
+
+// trial is what is known of one peer.
+type trial struct {
+	on     bool          // the kernel sends it superpackets
+	asked  time.Time     // when the trial under way was sent; zero: none is
+	misses int           // in a row
+	pause  time.Duration // after the last miss
+	next   time.Time     // when to send one, if not before
+	sent   uint64        // superpackets, as they were last counted
+}
+
+func newTrials(log *slog.Logger, kernel superpacketKernel) *trials {
+	return &trials{log: log, kernel: kernel, peers: make(map[*tunnel.PeerState]*trial)}
+}
+
+// look sees what has become of the trials under way, and sends those that are
+// due, as far as there may be any more. Who did not get its turn is first with
+// the next look.
+func (ts *trials) look(now time.Time, own netip.Addr, peers []*tunnel.Peer) {
+	ts.forget(peers)
+	left, next := trialsAtOnce, -1
+	for i := range peers {
+		at := (ts.turn + i) % len(peers)
+		p := peers[at]
+		if !takesAssist(p) {
+			delete(ts.peers, p.State)
+			continue
+		}
+		t := ts.known(p, now)
+		ts.hear(t, p, now)
+		switch {
+		case !ts.due(t, p, now):
+		case left > 0:
+			left--
+			ts.try(t, p, own, now)
+		case next < 0:
+			next = at
+		}
+	}
+	ts.turn = max(next, 0)
+}
+
+// known returns what is known of a peer. The kernel is told again of one that is
+// on: in between it may have been a peer without the assist for a moment.
+func (ts *trials) known(p *tunnel.Peer, now time.Time) *trial {
+	t, ok := ts.peers[p.State]
+	if !ok {
+		t = &trial{next: now}
+		ts.peers[p.State] = t
+		p.State.Trials.Take(func(uint64) {}) // an answer to one before stop
+	}
+	if !ok || t.on {
+		ts.kernel.SetSuperpackets(p.Subnet.IPv4, t.on)
+	}
+	return t
+}
+
+// hear takes the answers that have come. One that is late is as good as any: the
+// superpacket did arrive whole.
+func (ts *trials) hear(t *trial, p *tunnel.Peer, now time.Time) {
+	answered := false
+	p.State.Trials.Take(func(uint64) { answered = true })
+	switch {
+	case answered:
+		t.asked, t.misses, t.pause = time.Time{}, 0, 0
+		t.next = now.Add(trialInterval)
+		if !t.on {
+			ts.turnTo(t, p, true, "a trial was answered")
+		}
+	case !t.asked.IsZero() && now.Sub(t.asked) >= trialSlack:
+		ts.missed(t, p, now, "trials are not answered")
+	}
+}
+
+// missed notes that a trial was not answered, or not sent.
+func (ts *trials) missed(t *trial, p *tunnel.Peer, now time.Time, why string) {
+	t.asked = time.Time{}
+	t.misses++
+	if t.on && t.misses < trialMisses {
+		t.next = now
+		return
+	}
+	if t.on {
+		ts.turnTo(t, p, false, why)
+	}
+	t.pause = min(max(2*t.pause, firstPause), lastPause)
+	t.next = now.Add(t.pause)
+}
+
+// due tells whether it is time for a trial, and counts anew what was sent.
+func (ts *trials) due(t *trial, p *tunnel.Peer, now time.Time) bool {
+	before := t.sent
+	t.sent = ts.kernel.SuperpacketsSent(p.Subnet.IPv4)
+	return t.asked.IsZero() && (t.on && t.sent != before || t.next.Sub(now) < trialSlack)
+}
+
+func (ts *trials) try(t *trial, p *tunnel.Peer, own netip.Addr, now time.Time) {
+	_, nonce := p.State.Trials.Next()
+	t.asked = now
+	if err := ts.kernel.Try(own, p.Subnet.IPv4, nonce); err != nil {
+		ts.missed(t, p, now, "trials cannot be sent: "+err.Error())
+	}
+}
+
+func (ts *trials) turnTo(t *trial, p *tunnel.Peer, on bool, why string) {
+	t.on = on
+	ts.kernel.SetSuperpackets(p.Subnet.IPv4, on)
+	ts.log.Debug("superpackets to a peer change their way", "subnet", p.Subnet.IPv4, "by_kernel", on, "why", why)
+}
+
+// stop has the kernel send no superpackets, to peers that are the last look's or
+// newer, and forgets all.
+func (ts *trials) stop(peers []*tunnel.Peer) {
+	if len(ts.peers) == 0 {
+		return
+	}
+	for _, p := range peers {
+		ts.kernel.SetSuperpackets(p.Subnet.IPv4, false)
+	}
+	clear(ts.peers)
+}
+
+// forget forgets peers of former tables, once they are the most.
+func (ts *trials) forget(peers []*tunnel.Peer) {
+	if len(ts.peers) <= 2*len(peers) {
+		return
+	}
+	known := make(map[*tunnel.PeerState]*trial, len(peers))
+	for _, p := range peers {
+		if t, ok := ts.peers[p.State]; ok {
+			known[p.State] = t
+		}
+	}
+	ts.peers = known
+}
+
+// on tells whether the kernel sends a peer superpackets.
+func (ts *trials) on(p *tunnel.Peer) bool {
+	t, ok := ts.peers[p.State]
+	return ok && t.on
+}

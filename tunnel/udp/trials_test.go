@@ -1,0 +1,284 @@
+package udp
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/subnet"
+	"github.com/weftnet/weft/tunnel"
+)
+
+// trialKernel is a kernel that answers trials as it is told.
+type trialKernel struct {
+	whole bool // superpackets arrive, and trials with them
+	late  bool // answers come after the next look, not before
+	err   error
+
+	peers map[netip.Prefix]*tunnel.Peer
+	on    map[netip.Prefix]bool
+	sent  map[netip.Prefix]uint64
+	tried []netip.Prefix
+	held  [2][]func() // answers that are on their way, for one look and two
+}
+
+func (k *trialKernel) SetSuperpackets(subnet netip.Prefix, on bool) { k.on[subnet] = on }
+
+func (k *trialKernel) SuperpacketsSent(subnet netip.Prefix) uint64 { return k.sent[subnet] }
+
+func (k *trialKernel) Try(own netip.Addr, subnet netip.Prefix, nonce uint64) error {
+	if own != addr(tunnel1) {
+		return fmt.Errorf("from %v", own)
+	}
+	k.tried = append(k.tried, subnet)
+	state := k.peers[subnet].State
+	switch {
+	case k.err != nil:
+		return k.err
+	case k.whole && k.late:
+		k.held[1] = append(k.held[1], func() { state.Trials.Note(nonce) })
+	case k.whole:
+		state.Trials.Note(nonce)
+	}
+	return nil
+}
+
+// course is a run of looks, a second apart.
+type course struct {
+	*trials
+	k     *trialKernel
+	now   time.Time
+	peers []*tunnel.Peer
+	log   logBuffer
+}
+
+func newCourse(peers ...*tunnel.Peer) *course {
+	c := &course{now: time.Now(), peers: peers, k: &trialKernel{
+		peers: make(map[netip.Prefix]*tunnel.Peer), on: make(map[netip.Prefix]bool), sent: make(map[netip.Prefix]uint64),
+	}}
+	for _, p := range peers {
+		c.k.peers[p.Subnet.IPv4] = p
+	}
+	c.trials = newTrials(slog.New(slog.NewTextHandler(&c.log, &slog.HandlerOptions{Level: slog.LevelDebug})), c.k)
+	return c
+}
+
+func peerWithAssist(n int) *tunnel.Peer {
+	return &tunnel.Peer{
+		Subnet:   subnet.Subnet{IPv4: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 5, byte(n), 0}), 24)},
+		Endpoint: netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}),
+		Assist:   true, State: new(tunnel.PeerState),
+	}
+}
+
+// seconds makes a look each second, and returns in which there was a trial of the
+// first peer, and whether its superpackets were the kernel's then: "+" and "-" for
+// a look with a trial, "1" and "0" for one without.
+func (c *course) seconds(n int) string {
+	var b strings.Builder
+	for range n {
+		for _, answer := range c.k.held[0] {
+			answer()
+		}
+		c.k.held = [2][]func(){c.k.held[1]}
+		tried := len(c.k.tried)
+		c.look(c.now, addr(tunnel1), c.peers)
+		subnet := c.peers[0].Subnet.IPv4
+		mark := map[bool]string{false: "0", true: "1"}
+		for _, s := range c.k.tried[tried:] {
+			if s == subnet {
+				mark = map[bool]string{false: "-", true: "+"}
+			}
+		}
+		if c.k.on[subnet] != c.trials.on(c.peers[0]) {
+			b.WriteString("?")
+		}
+		b.WriteString(mark[c.k.on[subnet]])
+		c.now = c.now.Add(watchInterval)
+	}
+	return b.String()
+}
+
+func TestTrials(t *testing.T) {
+	busy := func(c *course, n int) (looks string) {
+		for range n {
+			c.k.sent[c.peers[0].Subnet.IPv4]++
+			looks += c.seconds(1)
+		}
+		return looks
+	}
+	idleMinute := strings.Repeat("1", 59)
+	for _, test := range []struct {
+		name string
+		run  func(c *course) string
+		want string
+	}{
+		{"whole", func(c *course) string {
+			c.k.whole = true
+			return c.seconds(3)
+		}, "-11"},
+		{"idle: each minute", func(c *course) string {
+			c.k.whole = true
+			return c.seconds(2 + 60 + 60 + 1)
+		}, "-1" + idleMinute + "+" + "1" + idleMinute[1:] + "1+"},
+		{"in use: each second", func(c *course) string {
+			c.k.whole = true
+			return c.seconds(2) + busy(c, 4) + c.seconds(2)
+		}, "-1++++11"},
+		{"never: less and less often", func(c *course) string {
+			return c.seconds(1 + 2 + 3 + 5 + 9 + 17 + 33 + 65 + 65)
+		}, "-" + "0-" + "00-" + "0000-" + "00000000-" + strings.Repeat("0", 16) + "-" + strings.Repeat("0", 32) + "-" +
+			strings.Repeat("0", 64) + "-" + strings.Repeat("0", 64) + "-"},
+		{"cannot be sent: the same", func(c *course) string {
+			c.k.err = errors.New("no")
+			return c.seconds(8)
+		}, "--0-000-"},
+		{"one miss in use", func(c *course) string {
+			c.k.whole = true
+			looks := c.seconds(2)
+			c.k.whole = false
+			looks += busy(c, 1)
+			c.k.whole = true
+			return looks + " " + busy(c, 4)
+		}, "-1+ ++++"},
+		{"two misses in use", func(c *course) string {
+			c.k.whole = true
+			looks := c.seconds(2)
+			c.k.whole = false
+			return looks + busy(c, 3) + c.seconds(5)
+		}, "-1++" + "0-00-0"},
+		{"two misses while idle", func(c *course) string {
+			c.k.whole = true
+			looks := c.seconds(2 + 59)
+			c.k.whole = false
+			return looks[59:] + c.seconds(7)
+		}, "11" + "++0-00-"},
+		{"two that cannot be sent", func(c *course) string {
+			c.k.whole = true
+			looks := c.seconds(2)
+			c.k.err = errors.New("no")
+			return looks + busy(c, 3)
+		}, "-1+--"},
+		{"back again, and the pauses begin anew", func(c *course) string {
+			looks := c.seconds(1 + 2)
+			c.k.whole = true
+			looks += c.seconds(4)
+			c.k.whole = false
+			return looks + busy(c, 2) + c.seconds(3)
+		}, "-0-" + "00-1" + "++" + "0-0"},
+		{"late answers", func(c *course) string {
+			c.k.whole, c.k.late = true, true
+			return c.seconds(3) + busy(c, 6)
+		}, "-01++++++"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCourse(peerWithAssist(2))
+			if got := test.run(c); got != test.want {
+				t.Errorf("looks\n%s, want\n%s\n%s", got, test.want, &c.log)
+			}
+		})
+	}
+}
+
+// A peer with another address is another peer: user space's, and tried at once.
+func TestTrialsOfPeerThatMoves(t *testing.T) {
+	c := newCourse(peerWithAssist(2))
+	c.k.whole = true
+	looks := c.seconds(5)
+	moved := peerWithAssist(2)
+	moved.Endpoint = addr("192.0.2.99")
+	c.peers, c.k.peers[moved.Subnet.IPv4] = []*tunnel.Peer{moved}, moved
+	if looks += " " + c.seconds(3); looks != "-1111 -11" {
+		t.Errorf("looks %s", looks)
+	}
+	// Without the assist, and with it again: the kernel has forgotten.
+	without := *moved
+	without.Assist = false
+	c.peers = []*tunnel.Peer{&without}
+	c.k.on[moved.Subnet.IPv4] = false
+	looks = c.seconds(2)
+	c.peers = []*tunnel.Peer{moved}
+	if looks += " " + c.seconds(2); looks != "00 -1" {
+		t.Errorf("looks %s", looks)
+	}
+	// So quickly that no look is in between.
+	c.k.on[moved.Subnet.IPv4] = false
+	if got := c.seconds(1); got != "1" {
+		t.Errorf("looks %s", got)
+	}
+	// Others have come since, and only those are remembered that are there.
+	c.peers = append(c.peers, peerWithAssist(3), peerWithAssist(4))
+	for _, p := range c.peers {
+		c.k.peers[p.Subnet.IPv4] = p
+	}
+	c.seconds(2)
+	c.peers = c.peers[1:2]
+	if got := c.seconds(1); got != "1" || len(c.trials.peers) != 1 {
+		t.Errorf("looks %s, %d peers are remembered", got, len(c.trials.peers))
+	}
+}
+
+// Where there is no assist for a while all are off, and then it begins anew,
+// whatever answers have come meanwhile.
+func TestTrialsStop(t *testing.T) {
+	c := newCourse(peerWithAssist(2), peerWithAssist(3))
+	c.k.whole = true
+	looks := c.seconds(4)
+	c.trials.stop(c.peers)
+	for subnet, on := range c.k.on {
+		if on || c.trials.on(c.k.peers[subnet]) {
+			t.Errorf("%v is on", subnet)
+		}
+	}
+	c.k.whole = false
+	state := c.peers[0].State
+	_, nonce := state.Trials.Next()
+	state.Trials.Note(nonce)
+	if looks += " " + c.seconds(3); looks != "-111 -0-" {
+		t.Errorf("looks %s", looks)
+	}
+}
+
+// However many peers there are, each has its turn.
+func TestTrialsAreBounded(t *testing.T) {
+	var peers []*tunnel.Peer
+	for n := range 2*trialsAtOnce + 100 {
+		p := peerWithAssist(n)
+		p.Subnet.IPv4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 8), byte(n), 0}), 24)
+		peers = append(peers, p)
+	}
+	c := newCourse(peers...)
+	c.k.whole = true
+	for look, want := range []int{trialsAtOnce, trialsAtOnce, 100, 0} {
+		before := len(c.k.tried)
+		c.seconds(1)
+		if n := len(c.k.tried) - before; n != want {
+			t.Errorf("look %d: %d trials, want %d", look, n, want)
+		}
+	}
+	for _, p := range peers {
+		if !c.trials.on(p) {
+			t.Fatalf("%v had no trial", p.Subnet.IPv4)
+		}
+	}
+	// All in use: more are due with each look than there may be.
+	for range 3 {
+		for _, p := range peers {
+			c.k.sent[p.Subnet.IPv4]++
+		}
+		c.seconds(1)
+	}
+	times := make(map[netip.Prefix]int)
+	for _, subnet := range c.k.tried {
+		times[subnet]++
+	}
+	for subnet, n := range times {
+		if n < 2 || n > 3 {
+			t.Errorf("%v was tried %d times", subnet, n)
+		}
+	}
+}
