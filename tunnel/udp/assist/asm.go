@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What both programs are made of. R0 is a call's result, R1 to R5 are its
+// What the programs are made of. R0 is a call's result, R1 to R5 are its
 // arguments and lost by it; R6 to R9 stay, and each program says what it keeps
-// in them. These two are the same in both.
+// in them. These two are the same in all.
 const (
 	regSkb    = asm.R6 // struct __sk_buff *
 	regPacket = asm.R7 // the packet's first byte, see readable
@@ -66,7 +66,7 @@ const (
 	tcxDrop = 2
 )
 
-// labelUser is where both programs end whose packet is user space's.
+// labelUser is where a program ends whose packet is user space's.
 const labelUser = "user"
 
 // wire16 is what a load of two bytes gives that are a big-endian number.
@@ -79,6 +79,12 @@ func wire16(v uint16) int32 {
 func wire32(a netip.Addr) int32 {
 	b := a.As4()
 	return int32(binary.NativeEndian.Uint32(b[:]))
+}
+
+// wireWord is what a load of four bytes gives that are a big-endian number: to be
+// compared as 32 bits only, too.
+func wireWord(v uint32) int32 {
+	return int32(binary.NativeEndian.Uint32(binary.BigEndian.AppendUint32(nil, v)))
 }
 
 // at puts a label before instructions.
@@ -95,16 +101,16 @@ func loadPacket(dst asm.Register, offset int16, size asm.Size) asm.Instruction {
 	return asm.LoadMem(dst, regPacket, offset, size)
 }
 
-// readable sets regPacket to the packet, of which n bytes can then be read.
-// What is shorter is user space's. The driver or the sending socket may have
-// left part of them in pages, from where the helper gets them.
+// readable sets regPacket to the packet, of which n bytes can then be read. What
+// is shorter goes elsewhere. The driver or the sending socket may have left part
+// of them in pages, from where the helper gets them.
 //
 //	if (skb->data + n > skb->data_end)
 //		bpf_skb_pull_data(skb, n);
 //	packet = skb->data;
 //	if (packet + n > skb->data_end)
-//		goto user;
-func readable(label string, n int32) asm.Instructions {
+//		goto elsewhere;
+func readable(label string, n int32, elsewhere string) asm.Instructions {
 	return append(asm.Instructions{
 		loadSkb(asm.R1, skbData),
 		loadSkb(asm.R2, skbDataEnd),
@@ -118,7 +124,7 @@ func readable(label string, n int32) asm.Instructions {
 		loadSkb(asm.R2, skbDataEnd),
 		asm.Mov.Reg(asm.R1, regPacket),
 		asm.Add.Imm(asm.R1, n),
-		asm.JGT.Reg(asm.R1, asm.R2, labelUser),
+		asm.JGT.Reg(asm.R1, asm.R2, elsewhere),
 	})...)
 }
 
@@ -171,13 +177,13 @@ func sumHeader(dst, scratch, base asm.Register, ip int16) (code asm.Instructions
 	return code
 }
 
-// onlyOwn leaves a packet to user space one of whose addresses, at offset,
-// does not lie in this node's subnet. R1 is then the subnet's address.
+// onlyOwn sends a packet elsewhere one of whose addresses, at offset, does not
+// lie in this node's subnet. R1 is then the subnet's address.
 //
 //	u64 own = node.own;
 //	if ((address & own >> 32) != (u32)own)
-//		goto user;
-func onlyOwn(m *shared, address int16) asm.Instructions {
+//		goto elsewhere;
+func onlyOwn(m *shared, address int16, elsewhere string) asm.Instructions {
 	return asm.Instructions{
 		asm.LoadMapValue(asm.R1, m.node.FD(), nodeOwn),
 		asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
@@ -185,7 +191,7 @@ func onlyOwn(m *shared, address int16) asm.Instructions {
 		asm.RSh.Imm(asm.R2, 32),
 		loadPacket(asm.R3, address, asm.Word),
 		asm.And.Reg(asm.R3, asm.R2),
-		asm.JNE.Reg32(asm.R3, asm.R1, labelUser),
+		asm.JNE.Reg32(asm.R3, asm.R1, elsewhere),
 	}
 }
 
@@ -196,8 +202,8 @@ func onlyOwn(m *shared, address int16) asm.Instructions {
 //	struct { u32 bits, address; } key = {32, address};
 //	struct peer *peer = bpf_map_lookup_elem(&peers, &key);
 //	if (!peer || !peer->public)
-//		goto user;
-func findPeer(m *shared, address int16) asm.Instructions {
+//		goto elsewhere;
+func findPeer(m *shared, address int16, elsewhere string) asm.Instructions {
 	return asm.Instructions{
 		asm.StoreImm(asm.RFP, -8, 32, asm.Word),
 		loadPacket(asm.R1, address, asm.Word),
@@ -206,9 +212,9 @@ func findPeer(m *shared, address int16) asm.Instructions {
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, -8),
 		asm.FnMapLookupElem.Call(),
-		asm.JEq.Imm(asm.R0, 0, labelUser),
+		asm.JEq.Imm(asm.R0, 0, elsewhere),
 		asm.LoadMem(asm.R1, asm.R0, peerPublic, asm.Word),
-		asm.JEq.Imm(asm.R1, 0, labelUser),
+		asm.JEq.Imm(asm.R1, 0, elsewhere),
 	}
 }
 
@@ -217,8 +223,8 @@ func findPeer(m *shared, address int16) asm.Instructions {
 //
 //	struct slot *slot = bpf_map_lookup_elem(&slots, &peer->slot);
 //	if (!slot)
-//		goto user;
-func findSlot(m *shared, dst asm.Register) asm.Instructions {
+//		goto elsewhere;
+func findSlot(m *shared, dst asm.Register, elsewhere string) asm.Instructions {
 	return asm.Instructions{
 		asm.LoadMem(asm.R1, asm.R0, peerSlot, asm.Word),
 		asm.StoreMem(asm.RFP, -4, asm.R1, asm.Word),
@@ -226,7 +232,7 @@ func findSlot(m *shared, dst asm.Register) asm.Instructions {
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, -4),
 		asm.FnMapLookupElem.Call(),
-		asm.JEq.Imm(asm.R0, 0, labelUser),
+		asm.JEq.Imm(asm.R0, 0, elsewhere),
 		asm.Mov.Reg(dst, asm.R0),
 	}
 }
@@ -241,4 +247,28 @@ func count(slot, length asm.Register, packets, bytes int16) asm.Instructions {
 		asm.AddAtomic.Mem(slot, asm.R1, asm.DWord, packets),
 		asm.AddAtomic.Mem(slot, length, asm.DWord, bytes),
 	}
+}
+
+// labelDrop is where a packet ends that cannot be as it was any more.
+const labelDrop = "drop"
+
+// drop is labelDrop: it counts and drops.
+//
+//	__sync_fetch_and_add(&node.drops, 1);
+//	return TCX_DROP;
+func drop(m *shared) asm.Instructions {
+	return at(labelDrop, asm.Instructions{
+		asm.LoadMapValue(asm.R1, m.node.FD(), nodeDrops),
+		asm.Mov.Imm(asm.R2, 1),
+		asm.AddAtomic.Mem(asm.R1, asm.R2, asm.DWord, 0),
+		asm.Mov.Imm(asm.R0, tcxDrop),
+		asm.Return(),
+	})
+}
+
+// leave is labelUser.
+//
+//	return TCX_NEXT;
+func leave() asm.Instructions {
+	return at(labelUser, asm.Instructions{asm.Mov.Imm(asm.R0, tcxNext), asm.Return()})
 }

@@ -53,7 +53,7 @@ type Peer struct {
 // Count counts inner packets, and their bytes from the IPv4 header on.
 type Count struct{ Packets, Bytes uint64 }
 
-// Assist is a pair of attached programs. Its methods may be called from several
+// Assist is a set of attached programs. Its methods may be called from several
 // goroutines.
 type Assist struct {
 	mu       sync.Mutex // guards all
@@ -61,8 +61,9 @@ type Assist struct {
 	node     *ebpf.Memory
 	peers    table
 	links    []link.Link // of egress and ingress
+	super    superpackets
 
-	noSuperpackets error // why the kernel carries none
+	cfg Config
 }
 
 // Attach loads the programs and attaches them, in the network namespace of the
@@ -91,13 +92,16 @@ func Attach(cfg Config) (*Assist, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	a := &Assist{programs: p, noSuperpackets: errNotAsked}
+	a := &Assist{programs: p, super: superpackets{why: errNotAsked}, cfg: cfg}
 	if err = a.share(); err == nil {
-		err = a.attach(cfg)
+		err = a.attach()
 	}
 	if err != nil {
 		a.Close()
 		return nil, explain(err)
+	}
+	if cfg.Superpackets {
+		a.startSuperpackets()
 	}
 	return a, nil
 }
@@ -116,16 +120,16 @@ func (a *Assist) share() error {
 }
 
 // attach attaches the programs behind those that are there already.
-func (a *Assist) attach(cfg Config) error {
+func (a *Assist) attach() error {
 	for _, opts := range []link.TCXOptions{
-		{Interface: cfg.TUN, Program: a.programs.egress, Attach: ebpf.AttachTCXEgress},
-		{Interface: cfg.Underlay, Program: a.programs.ingress, Attach: ebpf.AttachTCXIngress},
+		{Interface: a.cfg.TUN, Program: a.programs.egress, Attach: ebpf.AttachTCXEgress},
+		{Interface: a.cfg.Underlay, Program: a.programs.ingress, Attach: ebpf.AttachTCXIngress},
 	} {
 		l, err := link.AttachTCX(opts)
 		if err != nil {
 			return fmt.Errorf("attach to interface %d: %w", opts.Interface, err)
 		}
-		a.links = append(a.links, moveUp(l, cfg.Descriptors))
+		a.links = append(a.links, moveUp(l, a.cfg.Descriptors))
 	}
 	return nil
 }
@@ -203,11 +207,11 @@ func (a *Assist) Traffic(subnet netip.Prefix) (tx, rx Count) {
 	return tx, rx
 }
 
-// Drops counts packets to peers that were lost because there was no memory for
-// another header, when nothing else could be done with them any more. The programs
-// lose no others: a packet that they cannot take goes to user space. What is lost
-// behind them, as in a device's queue, the CPU's backlog or a TUN that is down, is
-// in the kernel's counters of those, and in Traffic.
+// Drops counts packets that were lost because there was no memory for another
+// header, when nothing else could be done with them any more; a superpacket is one.
+// The programs lose no others: a packet that they cannot take goes to user space.
+// What is lost behind them, as in a device's queue, the CPU's backlog or a TUN that
+// is down, is in the kernel's counters of those, and in Traffic.
 func (a *Assist) Drops() uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -247,7 +251,7 @@ func (a *Assist) Close() error {
 	for _, l := range a.links {
 		errs = append(errs, l.Close())
 	}
-	errs = append(errs, a.programs.close())
+	errs = append(errs, a.super.close(), a.programs.close())
 	a.programs, a.node, a.peers, a.links = nil, nil, table{}, nil // with them the memory goes
 	return errors.Join(errs...)
 }

@@ -26,6 +26,7 @@ type host struct {
 	t      *testing.T
 	number int
 	assist *Assist
+	super  bool // attach has it carry superpackets, too
 
 	tun    *os.File
 	socket net.PacketConn
@@ -190,7 +191,7 @@ func (h *host) attachHere(sourcePorts int) (*Assist, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Attach(Config{TUN: tun.Index, Underlay: eth.Index, Local: outer(h.number), Port: testPort, SourcePorts: sourcePorts})
+	return Attach(Config{TUN: tun.Index, Underlay: eth.Index, Local: outer(h.number), Port: testPort, SourcePorts: sourcePorts, Superpackets: h.super})
 }
 
 func (h *host) set(peers ...Peer) {

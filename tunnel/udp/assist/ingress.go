@@ -23,8 +23,11 @@ const (
 	stackMTU = -16 // what bpf_check_mtu is asked about, below the keys of maps
 )
 
-// labelData is what follows onlyData.
-const labelData = "data"
+// labelData is what follows onlyData, labelDirect what follows onlyDirect.
+const (
+	labelData   = "data"
+	labelDirect = "direct"
+)
 
 // ingress is the program that decapsulates. Most of what it sees is none of the
 // tunnel's, so what tells that comes first.
@@ -32,26 +35,28 @@ func ingress(cfg Config, m *shared) asm.Instructions {
 	return slices.Concat(
 		asm.Instructions{asm.Mov.Reg(regSkb, asm.R1)},
 		onlyIPv4(),
-		readable("outer_readable", innerIP),
+		readable("outer_readable", innerIP, labelUser),
 		onlyTo(cfg),
 		onlyHost(),
 		onlyPlain(outerIP),
 		onlyIntact(),
 		onlyKernels(),
-		readable("inner_readable", innerIP+ipLen+portsLen),
+		readable("inner_readable", innerIP+ipLen+portsLen, labelUser),
 		onlyOneLength(),
 		onlyPlain(innerIP),
-		onlyUnmarked(),
-		onlyOwn(m, innerIP+ipDestination),
+		onlyOwn(m, innerIP+ipDestination, labelUser),
 		onlyData(),
-		at(labelData, findPeer(m, innerIP+ipSource)),
+		at(labelData, findPeer(m, innerIP+ipSource, labelUser)),
 		onlyFrom(),
-		findSlot(m, regRxSlot),
+		findSlot(m, regRxSlot, labelUser),
+		onlyDirect(m),
+		at(labelDirect, onlyUnmarked()),
 		onlyTaken(cfg),
 		takeHeader(),
 		count(regRxSlot, regInnerLength, slotRxPackets, slotRxBytes),
 		deliver(cfg),
-		at(labelUser, asm.Instructions{asm.Mov.Imm(asm.R0, tcxNext), asm.Return()}),
+		detour(cfg, m),
+		leave(),
 	)
 }
 
@@ -94,16 +99,13 @@ func onlyIntact() asm.Instructions {
 		asm.JNE.Imm(asm.R1, math.MaxUint16, labelUser))
 }
 
-// onlyKernels passes what a kernel has sent, which is what has no UDP checksum,
-// but for superpackets.
+// onlyKernels passes what a kernel has sent, which is what has no UDP checksum.
 //
-//	if (udp->check || skb->gso_size)
+//	if (udp->check)
 //		goto user;
 func onlyKernels() asm.Instructions {
 	return asm.Instructions{
 		loadPacket(asm.R1, outerUDP+udpChecksum, asm.Half),
-		asm.JNE.Imm(asm.R1, 0, labelUser),
-		loadSkb(asm.R1, skbGSOSize),
 		asm.JNE.Imm(asm.R1, 0, labelUser),
 	}
 }

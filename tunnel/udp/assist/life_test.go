@@ -210,9 +210,9 @@ func TestDescriptors(t *testing.T) { // not in parallel: it counts
 		cfg := Config{TUN: 1, Underlay: math.MaxInt32, Local: outer(1), Port: testPort, Descriptors: 700}
 		p, err := load(cfg)
 		check(t, err)
-		a := &Assist{programs: p}
+		a := &Assist{programs: p, cfg: cfg}
 		check(t, a.share())
-		if err := a.attach(cfg); !errors.Is(err, unix.ENODEV) || len(a.links) != 1 {
+		if err := a.attach(); !errors.Is(err, unix.ENODEV) || len(a.links) != 1 {
 			t.Errorf("attached to one of two interfaces: %v, %d links", err, len(a.links))
 		}
 		return a.Close()

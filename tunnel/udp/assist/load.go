@@ -11,7 +11,7 @@ import (
 // programs are loaded programs and their maps.
 type programs struct {
 	*shared
-	egress, ingress *ebpf.Program
+	egress, ingress, arrival *ebpf.Program
 }
 
 // load has the kernel verify and compile the programs.
@@ -27,6 +27,7 @@ func load(cfg Config) (_ *programs, err error) {
 	}{
 		{"weft_egress", egress(cfg, p.shared), &p.egress},
 		{"weft_ingress", ingress(cfg, p.shared), &p.ingress},
+		{"weft_arrival", arrival(cfg, p.shared), &p.arrival},
 	} {
 		*program.at, err = ebpf.NewProgram(&ebpf.ProgramSpec{
 			Name:         program.name,
@@ -44,5 +45,5 @@ func load(cfg Config) (_ *programs, err error) {
 
 // close closes what there is.
 func (p *programs) close() error {
-	return errors.Join(p.egress.Close(), p.ingress.Close(), p.shared.close())
+	return errors.Join(p.egress.Close(), p.ingress.Close(), p.arrival.Close(), p.shared.close())
 }

@@ -1,6 +1,8 @@
 package assist
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -39,24 +41,40 @@ const (
 
 // struct node, the only value of the array "node".
 //
-//	struct { u64 own, drops; }
+//	struct { u64 own, drops; u32 detour_port; }
 const (
-	nodeOwn   = 0 // the subnet's address below, its mask above; see ownSubnet
-	nodeDrops = 8
-	nodeLen   = 16
+	nodeOwn        = 0 // the subnet's address below, its mask above; see ownSubnet
+	nodeDrops      = 8
+	nodeDetourPort = 16 // of detourDevice, in network byte order; 0: there is none
+	nodeLen        = 24
 )
 
 // places is how many peers and slots there is room for: during Set there are
 // those that were and those that will be.
 const places = 2 * MaxPeers
 
-// shared are the maps that the programs and this process share.
+// shared is what the programs and this process share.
 type shared struct {
-	peers, slots, node, flows *ebpf.Map
+	peers, slots, node *ebpf.Map
+	flows, detours     *ebpf.Map // see flow.go
+
+	// mark is what tells packets of this process's and of its programs from all
+	// others: a trial where it leaves by the TUN, and what arrives by the detour.
+	// Neither datagrams nor what comes from another namespace have marks.
+	mark uint32
+	vni  uint32 // of the detour, 24 bits: also a secret, for what is joined there has one VNI
 }
+
+// foreignMarks are bits of marks by which the rules of kube-proxy and of kubelet
+// have packets dropped or masqueraded.
+const foreignMarks = 0xc000
 
 func newShared() (_ *shared, err error) {
 	m := new(shared)
+	var random [8]byte
+	rand.Read(random[:]) // never fails
+	m.mark = (binary.NativeEndian.Uint32(random[:]) | 2) &^ (foreignMarks | 1)
+	m.vni = binary.NativeEndian.Uint32(random[4:]) >> 8
 	for _, spec := range []struct {
 		at *(*ebpf.Map)
 		ebpf.MapSpec
@@ -78,6 +96,10 @@ func newShared() (_ *shared, err error) {
 			Name: "weft_flows", Type: ebpf.Array,
 			KeySize: 4, ValueSize: 8 * flowPlaces, MaxEntries: 1,
 		}},
+		{&m.detours, ebpf.MapSpec{
+			Name: "weft_detours", Type: ebpf.Array,
+			KeySize: 4, ValueSize: 8 * flowPlaces, MaxEntries: 1,
+		}},
 	} {
 		if *spec.at, err = ebpf.NewMap(&spec.MapSpec); err != nil {
 			m.close()
@@ -87,7 +109,10 @@ func newShared() (_ *shared, err error) {
 	return m, nil
 }
 
+// trialMark is the mark of a trial that has arrived.
+func (m *shared) trialMark() uint32 { return m.mark | 1 }
+
 // close closes what there is.
 func (m *shared) close() error {
-	return errors.Join(m.peers.Close(), m.slots.Close(), m.node.Close(), m.flows.Close())
+	return errors.Join(m.peers.Close(), m.slots.Close(), m.node.Close(), m.flows.Close(), m.detours.Close())
 }

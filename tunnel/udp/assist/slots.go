@@ -13,7 +13,7 @@ type slots struct {
 	used   uint32   // places from here on were never used
 	free   []uint32 // places before, that are free again
 
-	scratch [slotLen]byte // of traffic: all peers are asked for often
+	scratch [slotLen]byte // to read into: all peers are asked for often
 }
 
 // memory is what the kernel shares of a map, an ebpf.Memory. It has room for all
@@ -51,7 +51,13 @@ func (s *slots) setSuperpackets(n uint32, on bool) {
 }
 
 func (s *slots) store32(n uint32, field int64, v uint32) {
-	s.memory.WriteAt(binary.NativeEndian.AppendUint32(nil, v), int64(n)*slotLen+field)
+	store32(s.memory, int64(n)*slotLen+field, v)
+}
+
+// limit is what setLimit has set.
+func (s *slots) limit(n uint32) int {
+	s.memory.ReadAt(s.scratch[:], int64(n)*slotLen)
+	return int(binary.NativeEndian.Uint32(s.scratch[slotLimit:]))
 }
 
 func (s *slots) traffic(n uint32) (tx, rx Count) {
@@ -62,10 +68,12 @@ func (s *slots) traffic(n uint32) (tx, rx Count) {
 
 // superpackets is how many were sent.
 func (s *slots) superpackets(n uint32) uint64 {
-	return load64(s.memory, int64(n)*slotLen+slotTxSuperpackets)
+	s.memory.ReadAt(s.scratch[:], int64(n)*slotLen)
+	return binary.NativeEndian.Uint64(s.scratch[slotTxSuperpackets:])
 }
 
-// load64 reads a number, and store64 writes one, that lies within the memory.
+// load64 reads a number, and store64 and store32 write one, that lies within the
+// memory.
 func load64(m memory, at int64) uint64 {
 	var b [8]byte
 	m.ReadAt(b[:], at)
@@ -74,6 +82,10 @@ func load64(m memory, at int64) uint64 {
 
 func store64(m memory, at int64, v uint64) {
 	m.WriteAt(binary.NativeEndian.AppendUint64(nil, v), at)
+}
+
+func store32(m memory, at int64, v uint32) {
+	m.WriteAt(binary.NativeEndian.AppendUint32(nil, v), at)
 }
 
 // ownSubnet is the form of nodeOwn: the address in network byte order in the

@@ -2,22 +2,104 @@ package assist
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/weftnet/weft/tunnel/probe"
 )
 
-var errNotAsked = errors.New("not asked for")
+// superpackets is what an Assist has for superpackets: nothing if it carries none
+// and never will.
+type superpackets struct {
+	why     error // why it carries none now, nil if it does
+	device  *gsoDevice
+	arrival link.Link // the program of the device
+	trials  *sender
+}
 
-// Superpackets tells why the kernel carries no superpackets, nil if it does, to
-// the peers that SetSuperpackets names and from all.
+var (
+	errNotAsked = errors.New("not asked for")
+	errClosed   = errors.New("the programs are detached")
+)
+
+// startSuperpackets makes what superpackets take, in the network namespace of the
+// calling goroutine's thread. Without it the rest goes on.
+func (a *Assist) startSuperpackets() {
+	s := &a.super
+	if s.trials, s.why = openSender(a.programs.mark); s.why != nil {
+		return
+	}
+	if s.device, s.why = openDevice(a.cfg.TUN); s.why != nil {
+		return
+	}
+	s.why = a.makeDetour()
+}
+
+// makeDetour makes the device, and tells the ingress program of it. While there is
+// none that leaves superpackets to user space.
+func (a *Assist) makeDetour() error {
+	store32(a.node, nodeDetourPort, 0)
+	err := a.super.device.renew(func(index int) error {
+		l, err := link.AttachTCX(link.TCXOptions{
+			Interface: index, Program: a.programs.arrival, Attach: ebpf.AttachTCXIngress,
+		})
+		if err != nil {
+			return fmt.Errorf("attach to it: %w", explain(err))
+		}
+		err = a.super.closeArrival()
+		a.super.arrival = moveUp(l, a.cfg.Descriptors)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	store32(a.node, nodeDetourPort, uint32(wire16(a.super.device.port)))
+	return nil
+}
+
+func (s *superpackets) closeArrival() error {
+	if s.arrival == nil {
+		return nil
+	}
+	l := s.arrival
+	s.arrival = nil
+	return l.Close()
+}
+
+// close removes the device while it still has its program, so that nothing gets
+// past that.
+func (s *superpackets) close() error {
+	s.why = errClosed
+	return errors.Join(s.device.close(), s.closeArrival(), s.trials.close())
+}
+
+// Superpackets tells why the kernel carries no superpackets, nil if it does: to the
+// peers that SetSuperpackets names, and from all that send some. It does not look:
+// see Heal.
 func (a *Assist) Superpackets() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.noSuperpackets
+	return a.super.why
 }
 
-// Heal looks whether what superpackets arrive by is still there, and makes it
-// anew if not. It returns what Superpackets does from then on.
-func (a *Assist) Heal() error { return a.Superpackets() }
+// Heal looks whether what superpackets arrive by is as it was made, and makes it
+// anew if somebody has removed it or taken it down. It returns what Superpackets
+// does from then on, and may be called from time to time.
+func (a *Assist) Heal() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.programs == nil || a.super.device == nil {
+		return a.super.why
+	}
+	if a.super.why == nil && a.super.device.check() == nil {
+		return nil
+	}
+	a.super.why = a.makeDetour()
+	return a.super.why
+}
 
 // SetSuperpackets has the kernel send a peer's superpackets, too, or no longer,
 // without a system call. It does nothing for a subnet that is no peer's, or that
@@ -49,8 +131,24 @@ func (a *Assist) SuperpacketsSent(subnet netip.Prefix) uint64 {
 	return 0
 }
 
-// Try sends a trial (probe.BuildTrial) by the kernel's way to a peer's tunnel
-// address, in segments of the peer's Limit.
+// Try sends a trial (package probe) by the kernel to the tunnel address of a peer,
+// from this node's, with segments as long as the peer's Limit, whether
+// SetSuperpackets has been called for it or not. The peer's user space finds it in
+// its TUN if it has arrived whole.
 func (a *Assist) Try(own netip.Addr, subnet netip.Prefix, nonce uint64) error {
-	return a.Superpackets()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.super.why != nil {
+		return a.super.why
+	}
+	n, ok := a.peers.slot(subnet)
+	if !ok {
+		return fmt.Errorf("send a trial to %v: the kernel sends it nothing", subnet)
+	}
+	segment := a.peers.slots.limit(n)
+	if segment < probe.MinTrialSegment {
+		return fmt.Errorf("send a trial to %v: its path takes no more than %d bytes", subnet, segment)
+	}
+	trial := probe.BuildTrial(make([]byte, probe.TrialLen(segment)), own, subnet.Masked().Addr(), nonce, segment)
+	return a.super.trials.send(a.cfg.TUN, trial, segment)
 }

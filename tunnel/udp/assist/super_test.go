@@ -1,0 +1,157 @@
+package assist
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/tunnel/packet"
+	"github.com/weftnet/weft/tunnel/probe"
+)
+
+// newSuperPair makes two hosts with the assist that know each other, and carry
+// superpackets.
+func newSuperPair(t *testing.T, mtu int) (a, b *host) {
+	t.Helper()
+	hosts := newHosts(t, 2, mtu)
+	a, b = hosts[0], hosts[1]
+	a.meetSuper(b, mtu)
+	b.meetSuper(a, mtu)
+	return a, b
+}
+
+// meetSuper attaches, and knows another host.
+func (h *host) meetSuper(o *host, mtu int) {
+	h.t.Helper()
+	h.super = true
+	h.attach(1)
+	check(h.t, h.assist.Superpackets())
+	peer := h.peer(o)
+	peer.Limit = mtu - overhead
+	h.set(peer)
+	h.assist.SetSuperpackets(subnet(o.number), true)
+}
+
+// Trials arrive whole, in user space, and count for nothing.
+func TestTrialArrives(t *testing.T) {
+	t.Parallel()
+	a, b := newSuperPair(t, 1500)
+	a.assist.SetSuperpackets(subnet(2), false)
+	check(t, a.assist.Try(subnet(1).Addr(), subnet(2), 0x0102030405060708))
+	var got []byte
+	waitFor(t, "the trial in user space", func() bool {
+		sent, _ := b.took()
+		for _, p := range sent {
+			got = p
+		}
+		return len(sent) > 0
+	})
+	var header packet.VnetHdr
+	header.Decode(got)
+	header.HdrLen = 0 // of what lies in one piece
+	if want := (packet.VnetHdr{
+		Flags: packet.FlagNeedsCsum, GSOType: packet.GSOTCPv4, GSOSize: 1432, CsumStart: 20, CsumOffset: 16,
+	}); header != want {
+		t.Errorf("it has the header %+v, want %+v", header, want)
+	}
+	want := probe.BuildTrial(make([]byte, probe.TrialLen(1472)), subnet(1).Addr(), subnet(2).Addr(), 0x0102030405060708, 1472)
+	if !bytes.Equal(got[packet.VnetHdrLen:], want) {
+		t.Errorf("%x, want %x", got[packet.VnetHdrLen:], want)
+	}
+	for _, h := range []*host{a, b} {
+		if tx, rx := h.assist.Traffic(subnet(3 - h.number)); tx != (Count{}) || rx != (Count{}) || h.assist.SuperpacketsSent(subnet(3-h.number)) != 0 {
+			t.Errorf("host %d: the trial was counted: sent %v, received %v", h.number, tx, rx)
+		}
+	}
+	a.untouched()
+}
+
+// transfer sends some bytes over TCP, and returns what the kernels say of it.
+func transfer(t *testing.T, from, to *host, bytes int) (sender, receiver *unix.TCPInfo) {
+	t.Helper()
+	var l net.Listener
+	check(t, to.Do(func() (err error) {
+		l, err = net.Listen("tcp4", netip.AddrPortFrom(inner(to.number), 0).String())
+		return err
+	}))
+	defer l.Close()
+	type result struct {
+		sum  [sha256.Size]byte
+		info *unix.TCPInfo
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		defer func() { done <- r }()
+		c, err := l.Accept()
+		if r.err = err; err != nil {
+			return
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(60 * time.Second))
+		hash := sha256.New()
+		_, r.err = io.Copy(hash, c)
+		hash.Sum(r.sum[:0])
+		r.info = tcpInfo(t, c)
+	}()
+	var c net.Conn
+	check(t, from.Do(func() (err error) { c, err = net.DialTimeout("tcp4", l.Addr().String(), 20*time.Second); return err }))
+	defer c.Close()
+	check(t, c.SetDeadline(time.Now().Add(60*time.Second)))
+	data := make([]byte, bytes)
+	rand.NewChaCha8([32]byte{}).Read(data)
+	_, err := c.Write(data)
+	check(t, err)
+	check(t, c.(*net.TCPConn).CloseWrite())
+	r := <-done
+	check(t, r.err)
+	if r.sum != sha256.Sum256(data) {
+		t.Error("other bytes arrived")
+	}
+	return tcpInfo(t, c), r.info
+}
+
+func tcpInfo(t *testing.T, c net.Conn) (info *unix.TCPInfo) {
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { info, _ = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	return info
+}
+
+// A bulk transfer goes by the kernels alone, in superpackets; none is lost, and
+// nothing overtakes.
+func TestBulk(t *testing.T) {
+	t.Parallel()
+	a, b := newSuperPair(t, 1500)
+	const size = 50_000_000
+	sender, receiver := transfer(t, a, b, size)
+	if sender.Retransmits != 0 || sender.Total_retrans != 0 || receiver.Rcv_ooopack != 0 {
+		t.Errorf("%d retransmitted, %d out of order", sender.Total_retrans, receiver.Rcv_ooopack)
+	}
+	a.untouched()
+	b.untouched()
+	supers := a.assist.SuperpacketsSent(subnet(2))
+	tx, _ := a.assist.Traffic(subnet(2))
+	_, rx := b.assist.Traffic(subnet(1))
+	if tx != rx {
+		t.Errorf("sent %v, received %v", tx, rx)
+	}
+	if n := uint64(sender.Segs_out); tx.Packets != n || tx.Bytes < size+52*n || tx.Bytes > size+60*n || supers < 100 || supers > n/4 {
+		t.Errorf("sent %v, of which %d superpackets; TCP has sent %d segments", tx, supers, n)
+	}
+	if a.assist.Drops()+b.assist.Drops() != 0 {
+		t.Error("something was dropped")
+	}
+}
