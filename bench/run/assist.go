@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Where a path's packets are to be carried. That they are is looked at before
@@ -28,7 +29,8 @@ type weftdStatus struct {
 			Why  string `json:"why"`
 		} `json:"capabilities"`
 		Peers []struct {
-			TxPackets uint64 `json:"tx_packets"`
+			TxPackets    uint64 `json:"tx_packets"`
+			Superpackets bool   `json:"superpackets_by_kernel"`
 		} `json:"peers"`
 		ByKernel struct {
 			TxPackets uint64 `json:"tx_packets"`
@@ -72,13 +74,46 @@ func (p *path) findAssist(ctx context.Context) error {
 	return nil
 }
 
+// waitSuperpackets waits until the kernels carry superpackets both ways, if both
+// can: that takes a trial, and the first transfer should not be without.
+func (p *path) waitSuperpackets(ctx context.Context) error {
+	for {
+		statuses, err := p.statuses(ctx)
+		if err != nil {
+			return err
+		}
+		able, carrying := 0, 0
+		for _, s := range statuses {
+			if s.without("assist_gso") == "" {
+				able++
+			}
+			for _, peer := range s.Backend.Peers {
+				if peer.Superpackets {
+					carrying++
+				}
+			}
+		}
+		if able < len(statuses) || carrying == len(statuses) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("superpackets do not arrive whole, on an underlay that does not cut them: %w", context.Cause(ctx))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 // withoutAssist is why the assist is off, "" if it is not.
-func (s weftdStatus) withoutAssist() string {
+func (s weftdStatus) withoutAssist() string { return s.without("assist") }
+
+// without is why a capability is off, "" if it is not.
+func (s weftdStatus) without(capability string) string {
 	for _, c := range s.Backend.Capabilities {
-		if c.Name == "assist" && c.On {
+		if c.Name == capability && c.On {
 			return ""
 		}
-		if c.Name == "assist" {
+		if c.Name == capability {
 			return "off: " + c.Why
 		}
 	}

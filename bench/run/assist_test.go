@@ -54,3 +54,12 @@ func TestWithoutAssist(t *testing.T) {
 		}
 	}
 }
+
+// A veth alone hands over what a NIC would cut.
+func TestWhole(t *testing.T) {
+	for _, name := range ProfileNames() {
+		if whole := profileOf(name).whole(); whole != (name == "veth") {
+			t.Errorf("superpackets pass %s whole: %v", name, whole)
+		}
+	}
+}

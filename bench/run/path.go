@@ -86,11 +86,11 @@ const hosts = 2
 // containerNetwork is the cluster network of every path.
 var containerNetwork = netip.MustParsePrefix("10.5.0.0/16")
 
-// buildPath builds a path and waits until packets get through. The path is not
-// nil if there is something to close.
-func buildPath(ctx context.Context, o *Options, name string, mtu int) (p *path, err error) {
+// buildPath builds a path on an underlay of a profile and waits until packets get
+// through. The path is not nil if there is something to close.
+func buildPath(ctx context.Context, o *Options, name string, in profile) (p *path, err error) {
 	kind := kindOf(name)
-	spec := lab.Spec{Name: labName(o, name), Hosts: hosts, MTU: mtu}
+	spec := lab.Spec{Name: labName(o, name), Hosts: hosts, MTU: in.mtu}
 	if kind.needs != "" {
 		spec.Hosts++
 	}
@@ -99,15 +99,21 @@ func buildPath(ctx context.Context, o *Options, name string, mtu int) (p *path, 
 		return nil, fmt.Errorf("build path %s: %w", name, err)
 	}
 	p = &path{name: name, cluster: cluster, carried: kind.carried}
-	err = kind.join(ctx, o, p)
+	p.underlay, err = newUnderlay(cluster)
+	if err == nil {
+		err = p.underlay.tryAll(o.Profiles, in)
+	}
+	if err == nil {
+		err = kind.join(ctx, o, p)
+	}
 	if err == nil {
 		err = traffic.WaitReachable(ctx, p.from().Namespace, p.to().IPv4)
 	}
 	if err == nil {
 		err = p.findAssist(ctx)
 	}
-	if err == nil {
-		p.underlay, err = newUnderlay(cluster)
+	if err == nil && in.whole() {
+		err = p.waitSuperpackets(ctx)
 	}
 	if err != nil {
 		return p, fmt.Errorf("build path %s: %w", name, err)

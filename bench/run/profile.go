@@ -77,6 +77,12 @@ func profileOf(name string) (found profile) {
 	return found
 }
 
+// whole tells whether superpackets inside a tunnel pass the underlay in one piece.
+func (p profile) whole() bool {
+	_, cut := p.host["tx-udp_tnl-segmentation"]
+	return !cut
+}
+
 // underlay is the devices of one path that profiles change.
 type underlay struct {
 	devices []underlayDevice
@@ -120,6 +126,17 @@ func (p profile) changes(host bool) report.Offload {
 		return p.host
 	}
 	return p.port
+}
+
+// tryAll applies profiles one after the other, and then one to stay: what a kernel
+// lacks should not show after a quarter of an hour.
+func (u *underlay) tryAll(profiles []string, stay profile) error {
+	for _, name := range append(profiles[:len(profiles):len(profiles)], stay.name) {
+		if _, err := u.set(profileOf(name)); err != nil {
+			return fmt.Errorf("set underlay profile %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // set applies a profile in place of the former one, and returns the features

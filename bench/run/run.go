@@ -79,14 +79,12 @@ func (r *runner) run(ctx context.Context) (err error) {
 	}
 	r.countsCalls = r.document.Environment.Syscalls == callEvent
 	r.announce()
-	mtu := 0
 	for _, name := range r.o.Profiles {
 		in := profileOf(name)
-		if in.mtu != mtu { // daemons take it from the devices when they start
-			mtu = in.mtu
-			if err := r.rebuild(ctx, mtu); err != nil {
-				return err
-			}
+		// Daemons take the MTU from the devices when they start, and what they have
+		// found out of another underlay they would believe for a while.
+		if err := r.rebuild(ctx, in); err != nil {
+			return err
 		}
 		if err := r.setProfile(in); err != nil {
 			return err
@@ -104,16 +102,14 @@ func (r *runner) run(ctx context.Context) (err error) {
 func (r *runner) announce() {
 	o := &r.o
 	total := time.Duration(0)
-	mtus := make(map[int]bool)
 	for i, name := range o.Profiles {
-		mtus[profileOf(name).mtu] = true
 		for round := range o.Rounds {
 			for _, w := range o.Workloads {
 				total += time.Duration(len(o.Paths)) * r.takes(workloadOf(w), profileOf(name), round, i == 0)
 			}
 		}
 	}
-	total += time.Duration(len(mtus)*len(o.Paths)) * buildTakes
+	total += time.Duration(len(o.Profiles)*len(o.Paths)) * buildTakes
 	r.out.start(total)
 	r.out.say("This takes about %s: paths %s; profiles %s; workloads %s; %d rounds.", r.out.left(),
 		strings.Join(o.Paths, ", "), strings.Join(o.Profiles, ", "), strings.Join(o.Workloads, ", "), o.Rounds)
@@ -159,16 +155,16 @@ func (r *runner) checks(w workload, round int, firstProfile bool) bool {
 // buildWithin is for one path.
 const buildWithin = time.Minute
 
-// rebuild builds all paths, on an underlay of an MTU, in place of those that
+// rebuild builds all paths, on an underlay of a profile, in place of those that
 // stand.
-func (r *runner) rebuild(ctx context.Context, mtu int) error {
+func (r *runner) rebuild(ctx context.Context, in profile) error {
 	if err := r.close(); err != nil {
 		return err
 	}
 	for _, name := range r.o.Paths {
 		r.out.status("building path %s", name)
 		ctx, cancel := context.WithTimeoutCause(ctx, buildWithin, fmt.Errorf("not done within %v", buildWithin))
-		p, err := buildPath(ctx, &r.o, name, mtu)
+		p, err := buildPath(ctx, &r.o, name, in)
 		if err != nil && ctx.Err() != nil {
 			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
@@ -180,12 +176,6 @@ func (r *runner) rebuild(ctx context.Context, mtu int) error {
 			return err
 		}
 		r.out.took(buildTakes)
-		// What a kernel lacks should not show after a quarter of an hour.
-		for _, profile := range r.o.Profiles {
-			if _, err := p.underlay.set(profileOf(profile)); err != nil {
-				return fmt.Errorf("set underlay profile %s: %w", profile, err)
-			}
-		}
 	}
 	return nil
 }

@@ -160,7 +160,7 @@ func built(t *testing.T, o Options) *runner {
 			t.Error(err)
 		}
 	})
-	if err := r.rebuild(t.Context(), ethernetMTU); err != nil {
+	if err := r.rebuild(t.Context(), profileOf("veth")); err != nil {
 		t.Fatal(err)
 	}
 	return r
