@@ -40,13 +40,13 @@ func readyStatus() Status {
 			},
 			Peers: []tunnel.PeerStatus{
 				{Subnet: "10.5.3.0/24", SubnetV6: "fd00:5:0:3::/64", NodeID: "a40c77d1-0000-4000-8000-000000000001", Endpoint: "192.0.2.11:8285",
-					Path: "udp", PathMTU: 1472, TxPackets: 1200000, TxBytes: 1 << 30, RxPackets: 80, RxBytes: 4200},
+					Path: "udp", PathMTU: 1472, TxPackets: 1200000, TxBytes: 1 << 30, RxPackets: 80, RxBytes: 4200, SuperpacketsByKernel: true},
 				{Subnet: "10.5.200.0/24", Endpoint: "192.0.2.12:8285", Path: "udp", Notes: []string{"flannel: IPv4 only", "no GSO: input/output error"}},
 			},
 			Skipped: []tunnel.SkippedPeer{{Subnet: "10.5.77.0/24", Why: "backend type vxlan"}},
 			Drops:   map[string]uint64{"unknown sender": 3, "inner source outside the peer's subnet": 17, "truncated": 0},
 
-			ByKernel: &tunnel.Carried{TxPackets: 900, TxBytes: 51200, RxPackets: 80, RxBytes: 4200},
+			ByKernel: &tunnel.Carried{TxPackets: 900, TxBytes: 51200, RxPackets: 80, RxBytes: 4200, TxSuperpackets: 3},
 		},
 	}
 }

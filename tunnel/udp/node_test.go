@@ -34,7 +34,8 @@ type setup struct {
 	flannel bool // leases announce nothing
 	workers int  // 0: one
 
-	sourcePorts int // 0: not asked for
+	sourcePorts  int  // 0: not asked for
+	superpackets bool // the assist carries them, too, if there is one
 }
 
 // node is one engine in a namespace of its own. Its tunnel addresses serve as
@@ -165,6 +166,9 @@ func testConfig(n int, s setup, log *logBuffer) Config {
 	disable := s.disable
 	if !s.assist {
 		disable = append(slices.Clone(disable), Assist)
+	}
+	if !s.superpackets {
+		disable = append(slices.Clone(disable), AssistGSO)
 	}
 	return Config{Backend: backend, Underlay: u, Network: testNetwork, Log: slog.New(slog.NewTextHandler(log, nil)), Disable: disable, Workers: max(s.workers, 1)}
 }
