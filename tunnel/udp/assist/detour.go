@@ -119,8 +119,7 @@ func keepForDetour() asm.Instructions {
 	}
 }
 
-// detour is where onlyDirect sends packets: the rest of the program for them.
-// Until onlySegmented nothing is changed.
+// detour is where onlyDirect sends packets. It makes the new headers.
 func detour(cfg Config, m *shared) asm.Instructions {
 	return slices.Concat(
 		at(labelSuper, keepForDetour()),
@@ -131,12 +130,6 @@ func detour(cfg Config, m *shared) asm.Instructions {
 		at(labelMarked, onlyShort()),
 		onlyListening(cfg),
 		buildGPE(cfg, m),
-		onlyTCPs(),
-		at(labelRoom, makeGPERoom()),
-		putGPE(),
-		addCounted(regRxSlot, stackRxPackets, stackRxBytes, slotRxPackets, slotRxBytes, labelAway),
-		at(labelAway, sendAway()),
-		drop(m),
 	)
 }
 

@@ -62,7 +62,9 @@ func fillSum(pkt []byte, at int) {
 // skb is struct __sk_buff up to gso_size, as BPF_PROG_TEST_RUN takes it: what is
 // not named must be zero.
 type skb struct {
-	_       [176]byte
+	_       [8]byte
+	Mark    uint32
+	_       [164]byte
 	GSOSize uint32
 }
 
@@ -86,7 +88,7 @@ func newAssist(t testing.TB, cfg Config, own netip.Prefix, peers ...Peer) *Assis
 	t.Helper()
 	p, err := load(cfg)
 	check(t, err)
-	a := &Assist{programs: p}
+	a := &Assist{programs: p, cfg: cfg}
 	t.Cleanup(func() { check(t, a.Close()) })
 	check(t, a.share())
 	check(t, a.Set(own, peers))

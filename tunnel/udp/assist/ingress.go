@@ -32,6 +32,19 @@ const (
 // ingress is the program that decapsulates. Most of what it sees is none of the
 // tunnel's, so what tells that comes first.
 func ingress(cfg Config, m *shared) asm.Instructions {
+	return entering(cfg, m, slices.Concat(
+		onlyTCPs(),
+		at(labelRoom, makeGPERoom()),
+		putGPE(),
+		addCounted(regRxSlot, stackRxPackets, stackRxBytes, slotRxPackets, slotRxBytes, labelAway),
+		at(labelAway, sendAway()),
+		drop(m),
+	))
+}
+
+// entering has the given instructions, which end the program, run for a packet
+// that is to make the detour. Until there nothing is changed.
+func entering(cfg Config, m *shared, away asm.Instructions) asm.Instructions {
 	return slices.Concat(
 		asm.Instructions{asm.Mov.Reg(regSkb, asm.R1)},
 		onlyIPv4(),
@@ -56,6 +69,7 @@ func ingress(cfg Config, m *shared) asm.Instructions {
 		count(regRxSlot, regInnerLength, slotRxPackets, slotRxBytes),
 		deliver(cfg),
 		detour(cfg, m),
+		away,
 		leave(),
 	)
 }

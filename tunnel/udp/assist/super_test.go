@@ -3,10 +3,12 @@ package assist
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
@@ -73,7 +75,27 @@ func TestTrialArrives(t *testing.T) {
 	a.untouched()
 }
 
-// transfer sends some bytes over TCP, and returns what the kernels say of it.
+// onOneCPU keeps the calling goroutine's thread on one, always the same, until the
+// goroutine ends. Packets that one CPU sends are received by it, in order; from two
+// they may get anywhere in any order, whatever is between.
+func onOneCPU(t *testing.T) {
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Error(err)
+	}
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if all.IsSet(cpu) {
+			one.Set(cpu)
+		}
+	}
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Error(err)
+	}
+}
+
+// transfer sends some bytes over TCP, on one CPU, and returns what the kernels say
+// of it.
 func transfer(t *testing.T, from, to *host, bytes int) (sender, receiver *unix.TCPInfo) {
 	t.Helper()
 	var l net.Listener
@@ -89,6 +111,7 @@ func transfer(t *testing.T, from, to *host, bytes int) (sender, receiver *unix.T
 	}
 	done := make(chan result, 1)
 	go func() {
+		onOneCPU(t)
 		var r result
 		defer func() { done <- r }()
 		c, err := l.Accept()
@@ -108,9 +131,13 @@ func transfer(t *testing.T, from, to *host, bytes int) (sender, receiver *unix.T
 	check(t, c.SetDeadline(time.Now().Add(60*time.Second)))
 	data := make([]byte, bytes)
 	rand.NewChaCha8([32]byte{}).Read(data)
-	_, err := c.Write(data)
-	check(t, err)
-	check(t, c.(*net.TCPConn).CloseWrite())
+	sent := make(chan error, 1)
+	go func() {
+		onOneCPU(t)
+		_, err := c.Write(data)
+		sent <- errors.Join(err, c.(*net.TCPConn).CloseWrite())
+	}()
+	check(t, <-sent)
 	r := <-done
 	check(t, r.err)
 	if r.sum != sha256.Sum256(data) {
