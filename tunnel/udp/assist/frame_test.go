@@ -59,13 +59,14 @@ func fillSum(pkt []byte, at int) {
 	binary.BigEndian.PutUint16(header[ipChecksum:], ^packet.Sum(header, 0))
 }
 
-// skb is struct __sk_buff up to gso_size, as BPF_PROG_TEST_RUN takes it: what is
-// not named must be zero.
+// skb is struct __sk_buff as BPF_PROG_TEST_RUN takes it: what is not named must be
+// zero.
 type skb struct {
 	_       [8]byte
 	Mark    uint32
 	_       [164]byte
 	GSOSize uint32
+	_       [12]byte
 }
 
 // verdict runs a program on a packet.
