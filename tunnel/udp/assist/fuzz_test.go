@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"testing"
+	"time"
 
-	"github.com/weftnet/weft/bench/lab/labtest"
 	"github.com/weftnet/weft/tunnel/packet"
 )
 
@@ -32,12 +32,42 @@ func plain(b []byte) bool {
 	return len(b) >= 24 && b[0] == 0x45 && word(b, 2) == len(b) && word(b, 6)&0x3fff == 0
 }
 
+// superTCP returns the length of the headers of a TCP superpacket.
+func superTCP(b []byte) (headers int, ok bool) {
+	if len(b) < 40 || b[9] != packet.ProtoTCP {
+		return 0, false
+	}
+	headers = 20 + int(b[32]>>4)*4
+	return headers, headers >= 40 && len(b) > headers
+}
+
+// wayIn is which way a frame goes, of which TCP packets made the detour before or
+// did not.
+func wayIn(frame []byte, gsoSize uint16, lately bool, cfg Config, own netip.Prefix, peers []Peer) int32 {
+	if !mayEnter(frame, cfg, own, peers) {
+		return tcxNext
+	}
+	ip, inner := frame[14:], frame[42:]
+	_, super := superTCP(inner)
+	switch {
+	case gsoSize != 0 && !super:
+		return tcxNext
+	case gsoSize != 0 && addrAt(inner, 16) == own.Addr() && word(inner, 20) == 8286 && word(inner, 22) == 8286:
+		return tried
+	case gsoSize != 0 || inner[9] == packet.ProtoTCP && lately:
+		return detoured
+	case ip[1]&3 != inner[1]&3:
+		return tcxNext
+	}
+	return tcxRedirect
+}
+
 func mayEnter(frame []byte, cfg Config, own netip.Prefix, peers []Peer) bool {
 	if len(frame) < 66 || [6]byte(frame) != [6]byte{} || word(frame, 12) != 0x0800 {
 		return false
 	}
 	ip, udp, inner := frame[14:], frame[34:], frame[42:]
-	if !plain(ip) || !plain(inner) || packet.Sum(ip[:20], 0) != 0xffff || ip[1]&3 != inner[1]&3 {
+	if !plain(ip) || !plain(inner) || packet.Sum(ip[:20], 0) != 0xffff {
 		return false
 	}
 	if ip[9] != 17 || addrAt(ip, 16) != cfg.Local || word(udp, 2) != int(cfg.Port) || word(udp, 4) != len(udp) || word(udp, 6) != 0 {
@@ -51,13 +81,21 @@ func mayEnter(frame []byte, cfg Config, own netip.Prefix, peers []Peer) bool {
 	return ok && peer.Public == addrAt(ip, 12)
 }
 
-func mayLeave(pkt []byte, own netip.Prefix, peers []Peer) bool {
+// mayLeave: marked is what trials are.
+func mayLeave(pkt []byte, gsoSize uint16, marked bool, own netip.Prefix, peers []Peer) bool {
 	if !plain(pkt) || !own.Contains(addrAt(pkt, 12)) {
 		return false
 	}
 	peer, ok := owner(peers, addrAt(pkt, 16))
-	return ok && len(pkt) <= peer.Limit
+	if !ok || gsoSize == 0 {
+		return ok && len(pkt) <= peer.Limit
+	}
+	headers, super := superTCP(pkt)
+	return super && headers+int(gsoSize) <= peer.Limit && (marked || peer.Subnet == takesSuperpackets)
 }
+
+// takesSuperpackets is a peer of egressPeers.
+var takesSuperpackets = pfx("10.5.2.0/24")
 
 // mend sets right what arbitrary bytes rarely have right, bit by bit of how.
 func mend(frame []byte, how byte) {
@@ -71,38 +109,54 @@ func mend(frame []byte, how byte) {
 	}
 }
 
-// The ingress program takes what it may, and nothing else.
+// The ingress program takes what it may, by the way that it has to go, and nothing
+// else.
 func FuzzIngress(f *testing.F) {
-	labtest.RequireRoot(f)
-	a := newAssist(f, ingressConfig, ingressOwn, ingressPeers...)
-	f.Add(unhex(f, datagram), byte(0), uint32(0))
-	f.Add(unhex(f, datagram), byte(15), uint32(0))
-	f.Add(append(unhex(f, datagram), make([]byte, 1300)...), byte(15), uint32(0))
-	f.Add(changed(f, unhex(f, datagram), []change{{58, "0a050100"}, {64, "205e"}}), byte(15), uint32(0))
-	f.Add(changed(f, unhex(f, datagram), []change{{26, "00000000"}, {54, "0a050401"}}), byte(15), uint32(0))
-	f.Fuzz(func(t *testing.T, frame []byte, how byte, gsoSize uint32) {
+	h := newEntering(f)
+	udp, tcp := unhex(f, datagram), unhex(f, tcpDatagram)
+	f.Add(udp, byte(0), uint16(0), false)
+	f.Add(udp, byte(15), uint16(0), true)
+	f.Add(append(udp, make([]byte, 1300)...), byte(15), uint16(0), false)
+	f.Add(changed(f, udp, []change{{58, "0a050100"}, {64, "205e"}}), byte(15), uint16(0), false)
+	f.Add(changed(f, udp, []change{{26, "00000000"}, {54, "0a050401"}}), byte(15), uint16(0), false)
+	f.Add(tcp, byte(15), uint16(0), false)
+	f.Add(tcp, byte(15), uint16(8), false)
+	f.Add(ce(tcp), byte(15), uint16(0), true)
+	f.Add(short(tcp), byte(15), uint16(8), true)
+	f.Add(changed(f, tcp, []change{{58, "0a050100"}, {62, "205e205e"}}), byte(15), uint16(8), false)
+	f.Add(changed(f, tcp, []change{{74, "f0"}}), byte(15), uint16(8), false)
+	f.Fuzz(func(t *testing.T, frame []byte, how byte, gsoSize uint16, lately bool) {
 		if len(frame) < etherLen+ipLen || len(frame) > 3000 {
 			return // of which the kernel makes no packet in one piece
 		}
 		mend(frame, how)
-		want := int32(tcxNext)
-		if gsoSize == 0 && mayEnter(frame, ingressConfig, ingressOwn, ingressPeers) {
-			want = tcxRedirect
+		want := wayIn(frame, gsoSize, lately, ingressConfig, ingressOwn, ingressPeers)
+		h.t = t // no longer f
+		h.setTimes(0)
+		if lately {
+			h.setTimes(now(t) + uint64(time.Hour))
 		}
-		if got := verdict(t, a.programs.ingress, frame, gsoSize); got != want {
-			t.Fatalf("%x: %s, want %s", frame, verdictNames[got], verdictNames[want])
+		if got := h.verdict(frame, uint32(gsoSize)); got != want {
+			t.Fatalf("%x: %s, want %s", frame, detourNames[got], detourNames[want])
 		}
 	})
 }
 
 // The egress program, too.
 func FuzzEgress(f *testing.F) {
-	h := newEgressHost(f)
-	f.Add(unhex(f, innerPacket), true, uint32(0))
-	f.Add(unhex(f, innerPacket), true, uint32(8))
-	f.Add(changed(f, unhex(f, innerPacket), []change{{18, "03"}}), true, uint32(0))
-	f.Add(append(unhex(f, innerPacket), make([]byte, 1366)...), true, uint32(0))
-	f.Fuzz(func(t *testing.T, pkt []byte, length bool, gsoSize uint32) {
+	h := newLeaving(f)
+	h.SetSuperpackets(takesSuperpackets, true)
+	udp, tcp := unhex(f, innerPacket), unhex(f, tcpPacket)
+	f.Add(udp, true, uint16(0), false)
+	f.Add(udp, true, uint16(8), false)
+	f.Add(changed(f, udp, []change{{18, "03"}}), true, uint16(0), false)
+	f.Add(append(udp, make([]byte, 1366)...), true, uint16(0), true)
+	f.Add(tcp, true, uint16(8), false)
+	f.Add(tcp, true, uint16(1361), false)
+	f.Add(changed(f, tcp, []change{{18, "06"}}), true, uint16(8), false)
+	f.Add(changed(f, tcp, []change{{18, "06"}}), true, uint16(8), true)
+	f.Add(changed(f, tcp, []change{{32, "f0"}}), true, uint16(1321), true)
+	f.Fuzz(func(t *testing.T, pkt []byte, length bool, gsoSize uint16, marked bool) {
 		if len(pkt) < etherLen+ipLen || len(pkt) > 3000 {
 			return
 		}
@@ -111,13 +165,17 @@ func FuzzEgress(f *testing.F) {
 			binary.BigEndian.PutUint16(pkt[ipLength:], uint16(len(pkt)))
 		}
 		want := int32(tcxNext)
-		if gsoSize == 0 && mayLeave(pkt, egressOwn, egressPeers) {
-			want = tcxRedirect
+		if mayLeave(pkt, gsoSize, marked, egressOwn, egressPeers) {
+			want = carried
+		}
+		var mark uint32
+		if marked {
+			mark = h.programs.mark
 		}
 		h.t = t // no longer f
 		h.forget()
-		if got := h.verdict(pkt, gsoSize); got != want {
-			t.Fatalf("%x: %s, want %s", pkt, verdictNames[got], verdictNames[want])
+		if got := h.marked(pkt, uint32(gsoSize), mark); got != want {
+			t.Fatalf("%x: %d, want %d", pkt, got, want)
 		}
 	})
 }
