@@ -24,7 +24,8 @@ func TestDegraded(t *testing.T) {
 	}{
 		{"assist,vnet_hdr,tso,uso,tun_gro,tun_gro_udp,udp_segment,udp_gro", false},
 		{"vnet_hdr,tso,uso,tun_gro,tun_gro_udp,udp_segment,udp_gro", true},
-		{"assist", true}, // see TestAssist
+		{"assist", true},     // see TestAssist
+		{"assist_gso", true}, // the same
 		{"assist,vnet_hdr", true},
 		{"assist,tso", true},
 		{"assist,uso", true},

@@ -33,6 +33,7 @@ type fault struct {
 	ipv6         bool // the transfer is IPv6, in a dual-stack network
 	containerMTU int  // what containers were given once; 0: what they should have
 	onVXLAN      bool // host1 sends by its fallback before the fault
+	superpackets bool // the transfer is in superpackets, which are the kernels' before the fault
 }
 
 // maxStall is what a test allows a fault, on a machine busy with others: TCP
@@ -103,6 +104,9 @@ func (f fault) run(t *testing.T) (m stalls) {
 	if f.containerMTU != 0 {
 		portion = traffic.FullPortion
 	}
+	if f.superpackets {
+		portion = superPortion
+	}
 	stream, err := traffic.StartSteady(ctx, from.Namespace, to.Namespace, addr, portion)
 	if err != nil {
 		t.Fatal(err)
@@ -169,6 +173,10 @@ func (f fault) start(t *testing.T) *cluster {
 		}
 		c.onPath(0, 1, path)
 		c.onPath(1, 0, path)
+	}
+	if f.superpackets {
+		c.superpackets(0, 1, true)
+		c.superpackets(1, 0, true)
 	}
 	return c
 }

@@ -305,8 +305,8 @@ func (c *cluster) lost(before map[string]uint64, name string) uint64 {
 	return now[name] - before[name]
 }
 
-// snmp reads a counter of a namespace from /proc/net/snmp, in which a line of
-// names precedes one of values.
+// snmp reads a counter of a namespace from /proc/net/snmp or netstat, in which a
+// line of names precedes one of values.
 func (c *cluster) snmp(ns *lab.Namespace, protocol, name string) (value uint64) {
 	c.t.Helper()
 	if err := ns.Do(func() error {
@@ -314,8 +314,12 @@ func (c *cluster) snmp(ns *lab.Namespace, protocol, name string) (value uint64) 
 		if err != nil {
 			return err
 		}
+		more, err := os.ReadFile("/proc/thread-self/net/netstat")
+		if err != nil {
+			return err
+		}
 		var names []string
-		for line := range strings.Lines(string(text)) {
+		for line := range strings.Lines(string(append(text, more...))) {
 			fields := strings.Fields(line)
 			if fields[0] != protocol+":" {
 				continue

@@ -42,6 +42,8 @@ type status struct {
 		ByKernel struct {
 			TxPackets uint64 `json:"tx_packets"`
 			RxPackets uint64 `json:"rx_packets"`
+
+			TxSuperpackets uint64 `json:"tx_superpackets"`
 		} `json:"by_kernel"` // of those of the peers
 	} `json:"backend"`
 	BadEntries []struct {
@@ -56,6 +58,8 @@ type peerStatus struct {
 	Path     string   `json:"path"`
 	PathMTU  int      `json:"path_mtu"`
 	Notes    []string `json:"notes"`
+
+	Superpackets bool `json:"superpackets_by_kernel"`
 
 	TxPackets uint64 `json:"tx_packets"`
 	RxPackets uint64 `json:"rx_packets"`

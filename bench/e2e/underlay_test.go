@@ -88,7 +88,7 @@ func TestInterfaceGoneAndBack(t *testing.T) {
 	c.reachAll()
 	c.waitReady(0)
 	c.byKernel(0, 1)
-	c.wantAttached(0, "flannel0 egress", "uplink ingress")
+	c.wantAttached(0, "flannel0 egress", "uplink ingress", gsoDevice+" ingress")
 }
 
 // A new public IP moves the lease, not the containers.

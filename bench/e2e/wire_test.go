@@ -20,6 +20,7 @@ import (
 
 const (
 	tunnelPort = 8285
+	probePort  = 8286 // of inner packets
 	innerPort  = 9999
 )
 

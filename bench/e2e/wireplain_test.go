@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -23,15 +24,26 @@ func TestWireIsFlannels(t *testing.T) {
 		ipv4, ipv6 netip.Prefix // underlay
 		overhead   int
 		assist     bool // the kernel carries some
+		whole      bool // superpackets of IPv4 and TCP, too, which the wire cuts
 	}{
-		{"IPv4 underlay", lab.UnderlayIPv4, netip.Prefix{}, 28, true},
-		{"IPv6 underlay", netip.Prefix{}, lab.UnderlayIPv6, 48, false},
+		{"IPv4 underlay", lab.UnderlayIPv4, netip.Prefix{}, 28, true, false},
+		{"IPv4 underlay, superpackets whole", lab.UnderlayIPv4, netip.Prefix{}, 28, true, true},
+		{"IPv6 underlay", netip.Prefix{}, lab.UnderlayIPv6, 48, false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := start(t, spec{ipv4: test.ipv4, ipv6: test.ipv6, config: dualStack})
-			c.uncutNothing()
+			if !test.whole {
+				c.uncutNothing()
+			}
 			c.reachAll()
-			heard := []*capture{listenOn(t, c.Switch, "port1"), listenOn(t, c.Switch, "port2")}
+			var heard []*capture
+			if test.whole {
+				c.superpackets(0, 1, true)
+				c.superpackets(1, 0, true)
+				heard = []*capture{c.listenBehindNIC(1), c.listenBehindNIC(2)} // each hears both
+			} else {
+				heard = []*capture{listenOn(t, c.Switch, "port1"), listenOn(t, c.Switch, "port2")}
+			}
 			a, b := c.hosts[0].Container, c.hosts[1].Container
 			for _, ns := range []*lab.Namespace{a.Namespace, b.Namespace} {
 				if err := ns.Sysctl("net/ipv4/tcp_ecn", "1"); err != nil { // of both families
@@ -60,7 +72,7 @@ func TestWireIsFlannels(t *testing.T) {
 
 			for i, h := range heard {
 				w := &wireCheck{t: t, mtu: 1500, assist: test.assist, count: make(map[string]int)}
-				w.hosts, w.containers = c.ends(i, 1-i)
+				w.hosts, w.containers, w.tunnels = c.ends(i, 1-i)
 				for _, b := range h.packets() {
 					w.check(b)
 				}
@@ -75,7 +87,11 @@ func TestWireIsFlannels(t *testing.T) {
 				}
 				w.want("as long as the MTU", 2*stream/1500)
 				if test.assist {
-					w.want("IPv4 TCP by the kernel", 10) // acknowledgements
+					least := 10 // acknowledgements
+					if test.whole {
+						least = stream / 1500
+					}
+					w.want("IPv4 TCP by the kernel", least)
 					w.want("IPv4 UDP of 1400 bytes by the kernel", 99)
 					w.want("IPv4 UDP of 64 bytes by the kernel", 99)
 					w.want("IPv4 ICMP by the kernel", 3)
@@ -99,13 +115,41 @@ func (c *cluster) uncutNothing() {
 	}
 }
 
-// ends lists the underlay addresses and the container addresses of two hosts.
-func (c *cluster) ends(from, to int) (hosts, containers [2][]netip.Addr) {
+// listenBehindNIC captures all that passes the switch, by a device that cuts and
+// sums it as a NIC does, while it goes on to the hosts as it came.
+func (c *cluster) listenBehindNIC(n int) *capture {
+	c.t.Helper()
+	port, wire := fmt.Sprintf("mirror%d", n), fmt.Sprintf("wire%d", n)
+	if err := lab.Veth(lab.End{In: c.Switch, Device: port}, lab.End{In: c.Switch, Device: wire}, 1500); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := c.Switch.SetFeatures(port, noOffload); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := c.Switch.Attach("br0", port); err != nil {
+		c.t.Fatal(err)
+	}
+	// It forgets at once where anybody is, and so is a hub.
+	if out, err := c.Switch.Output("ip", "link", "set", "br0", "type", "bridge", "ageing_time", "0"); err != nil {
+		c.t.Fatal(err, out)
+	}
+	return listenOn(c.t, c.Switch, wire)
+}
+
+// ends lists the underlay addresses, the container addresses and the IPv4 tunnel
+// addresses of two hosts.
+func (c *cluster) ends(from, to int) (hosts, containers [2][]netip.Addr, tunnels [2]netip.Addr) {
 	for i, h := range []*lab.Host{c.hosts[from], c.hosts[to]} {
 		hosts[i] = []netip.Addr{h.IPv4, h.IPv6}
 		containers[i] = addrs(h)
+		tunnels[i] = tunnelAddr(h)
 	}
-	return hosts, containers
+	return hosts, containers, tunnels
+}
+
+// tunnelAddr is the IPv4 address of a host's tunnel, its subnet's first one.
+func tunnelAddr(h *lab.Host) netip.Addr {
+	return netip.PrefixFrom(h.Container.IPv4, 24).Masked().Addr()
 }
 
 // wireCheck judges what one host sends to another. Index 0 of the addresses is
@@ -115,6 +159,7 @@ type wireCheck struct {
 	mtu               int
 	assist            bool // datagrams without a checksum are the kernel's
 	hosts, containers [2][]netip.Addr
+	tunnels           [2]netip.Addr  // IPv4
 	count             map[string]int // packets by what they are
 }
 
@@ -175,6 +220,8 @@ func (w *wireCheck) checkInner(outer *ipPacket, b []byte) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("inner packet: %w", err)
+	case p.src == w.tunnels[0] && p.dst == w.tunnels[1]:
+		return w.checkProbe(outer, &p)
 	case !slices.Contains(w.containers[0], p.src) || !slices.Contains(w.containers[1], p.dst):
 		return fmt.Errorf("an inner packet from %s to %s", p.src, p.dst)
 	case p.ttl != 63: // the hosts' kernels route, once on each side; the tunnel is no hop
@@ -206,6 +253,21 @@ func (w *wireCheck) checkInner(outer *ipPacket, b []byte) error {
 	w.count[kind]++
 	if outer.unchecked {
 		w.count[kind+" by the kernel"]++
+	}
+	return nil
+}
+
+// checkProbe judges what the daemons say to each other: probes by UDP, and trials,
+// whose two segments are TCP that nobody answers.
+func (w *wireCheck) checkProbe(outer, p *ipPacket) error {
+	const rstACK = 0x14
+	from, to := binary.BigEndian.Uint16(p.payload), binary.BigEndian.Uint16(p.payload[2:])
+	trial := p.protocol == unix.IPPROTO_TCP && p.payload[13] == rstACK
+	if from != probePort || to != probePort || p.fragment || trial != outer.unchecked || !trial && p.protocol != unix.IPPROTO_UDP {
+		return fmt.Errorf("from tunnel to tunnel, protocol %d, from port %d to %d", p.protocol, from, to)
+	}
+	if trial {
+		w.count["trial"]++
 	}
 	return nil
 }
