@@ -113,7 +113,7 @@ func (a *assisted) start(cfg assist.Config, opener *opener) (err error) {
 	}
 	if cfg.Superpackets {
 		a.mu.Lock()
-		a.trials = newTrials(a.log, kernel)
+		a.trials = newTrials(a.log, kernel, opener.open)
 		a.noteSuperpackets(kernel.Superpackets())
 		a.mu.Unlock()
 	}

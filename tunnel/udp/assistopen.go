@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/weftnet/weft/tunnel"
@@ -52,6 +53,21 @@ func (o *opener) due(p *tunnel.Peer, kernel uint64, now time.Time) bool {
 	return due
 }
 
+// open has the socket send something to a peer, if it has not lately, so that
+// the answer to a trial is let in.
+func (o *opener) open(own netip.Addr, p *tunnel.Peer, now time.Time) {
+	if last, ok := o.sent[p.State]; !ok || now.Sub(last.at) >= openInterval {
+		o.sent[p.State] = lastSent{last.kernel, p.State.Tx.Packets.Load(), now}
+		o.send(own, p)
+	}
+}
+
+// send sends a probe that nobody waits for the answer of.
+func (o *opener) send(own netip.Addr, p *tunnel.Peer) {
+	// It is sent again if it gets lost: not at once, but often enough.
+	_ = o.echo.send(probe.Build(o.echo.packet[:], own, p.Subnet.IPv4.Addr(), 0), p)
+}
+
 // forget forgets peers of former tables, once they are the most.
 func (o *opener) forget(table *tunnel.Table) {
 	if len(o.sent) > 2*len(table.Peers()) {
@@ -60,7 +76,7 @@ func (o *opener) forget(table *tunnel.Table) {
 }
 
 // keepOpen has the socket send to the peers that only the kernel has sent to for
-// a while: a probe that nobody waits for the answer of.
+// a while.
 func (a *assisted) keepOpen(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -78,7 +94,6 @@ func (a *assisted) keepOpen(now time.Time) {
 			continue
 		}
 		left--
-		// It is sent again if it gets lost: not at once, but often enough.
-		_ = a.opener.echo.send(probe.Build(a.opener.echo.packet[:], own.Addr(), p.Subnet.IPv4.Addr(), 0), p)
+		a.opener.send(own.Addr(), p)
 	}
 }

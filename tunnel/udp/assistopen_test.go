@@ -42,18 +42,37 @@ func TestOpener(t *testing.T) {
 	if !o.due(other, 1, start) {
 		t.Error("not due, though nobody knows when the socket sent last")
 	}
+	socket := &memSocket{}
+	o.echo.ports[0] = socket
+	p.Subnet, p.Endpoint = testLease(2, setup{}).Subnet, outer(2, false)
+	for i, step := range []struct {
+		after time.Duration
+		want  int // probes in all, before trials
+	}{
+		{70 * time.Second, 0}, // it has just sent
+		{71 * time.Second, 1},
+		{72 * time.Second, 1},
+		{86 * time.Second, 2},
+	} {
+		if o.open(addr(tunnel1), p, start.Add(step.after)); len(socket.sent) != step.want {
+			t.Errorf("trial %d: %d probes sent, want %d", i, len(socket.sent), step.want)
+		}
+	}
+	if o.due(p, 16, start.Add(100*time.Second)) || !o.due(p, 17, start.Add(101*time.Second)) {
+		t.Error("what was sent before a trial does not count")
+	}
 	o.forget(tunnel.NewTable(tunnel.Self{}, nil, nil))
 	if len(o.sent) != 0 {
 		t.Errorf("%d peers of former tables are remembered", len(o.sent))
 	}
 }
 
-// A firewall that lets in answers only lets a peer's superpackets in, although
-// what they answer was sent by the kernel.
-func TestAssistAnswersOnly(t *testing.T) {
+// answersOnly has a node's firewall let in what answers, and nothing else, as from
+// now.
+func answersOnly(t *testing.T, n *node) {
+	t.Helper()
 	iptables := labtest.Program(t, "iptables", "iptables")
-	a, b := newAssistedPair(t, setup{})
-	check(t, a.Do(func() error {
+	check(t, n.Do(func() error {
 		for _, rule := range [][]string{
 			{"-A", "INPUT", "-i", "eth0", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"},
 			{"-A", "INPUT", "-i", "eth0", "-j", "DROP"},
@@ -64,6 +83,13 @@ func TestAssistAnswersOnly(t *testing.T) {
 		}
 		return netlink.ConntrackTableFlush(netlink.ConntrackTable)
 	}))
+}
+
+// A firewall that lets in answers only lets a peer's superpackets in, although
+// what they answer was sent by the kernel.
+func TestAssistAnswersOnly(t *testing.T) {
+	a, b := newAssistedPair(t, setup{})
+	answersOnly(t, a)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -73,4 +99,26 @@ func TestAssistAnswersOnly(t *testing.T) {
 	waitFor(t, "the kernel to answer", func() bool { return byKernel(a).TxPackets > sent })
 	a.assisted.keepOpen(time.Now().Add(2 * openInterval))
 	<-done
+}
+
+// So it lets in the answer to a trial, which the kernel has sent.
+func TestTrialsAnswersOnly(t *testing.T) {
+	t.Parallel()
+	a, _ := newSuperPair(t, setup{})
+	answersOnly(t, a)
+	a.assisted.mu.Lock()
+	defer a.assisted.mu.Unlock()
+	trials, peers, later := a.assisted.trials, a.Table().Peers(), time.Now().Add(2*trialInterval)
+	trials.look(later, a.ipv4, peers)
+	trial := trials.peers[peers[0].State]
+	if trial.asked != later {
+		t.Fatalf("no trial was sent: %+v", trial)
+	}
+	waitFor(t, "the answer", func() bool {
+		trials.hear(trial, peers[0], later)
+		return trial.asked.IsZero()
+	})
+	if trial.misses > 0 || !trial.on {
+		t.Errorf("%+v", trial)
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"github.com/weftnet/weft/bench/lab/labtest"
 )
 
 // bulkSize is what bulk sends, in bytes: some hundred superpackets.
@@ -65,10 +67,21 @@ func goesByUser(t *testing.T, from, to *node) {
 // Where they arrive whole, superpackets never come to user space, and what is
 // counted at one end is counted at the other.
 func TestSuperpacketsByKernel(t *testing.T) {
-	for name, s := range map[string]setup{"one source port": {}, "four source ports": {sourcePorts: 4}, "MTU 9000": {mtu: 9000}} {
-		t.Run(name, func(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		setup setup
+		slow  bool
+	}{
+		{"one source port", setup{}, false},
+		{"four source ports", setup{sourcePorts: 4}, true},
+		{"MTU 9000", setup{mtu: 9000}, true},
+	} {
+		if c.slow && !labtest.Full(t, c.name) {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			a, b := newSuperPair(t, s)
+			a, b := newSuperPair(t, c.setup)
 			goesByKernel(t, a, b)
 			goesByKernel(t, b, a)
 			exchangeUDP(t, a, b, false)
@@ -96,6 +109,9 @@ func TestSuperpacketsByKernel(t *testing.T) {
 // and back it goes when they arrive whole again.
 func TestSuperpacketsThatAreCut(t *testing.T) {
 	for _, feature := range []string{"tx-udp_tnl-segmentation", "tx-tcp-segmentation"} {
+		if feature != "tx-udp_tnl-segmentation" && !labtest.Full(t, feature) {
+			continue
+		}
 		t.Run(feature, func(t *testing.T) {
 			t.Parallel()
 			a, b := newSuperPair(t, setup{})

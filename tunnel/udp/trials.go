@@ -43,6 +43,7 @@ type superpacketKernel interface {
 type trials struct {
 	log    *slog.Logger
 	kernel superpacketKernel
+	open   func(own netip.Addr, p *tunnel.Peer, now time.Time) // the way for answers
 	peers  map[*tunnel.PeerState]*trial
 	turn   int // which peer is first to be tried
 }
@@ -54,11 +55,11 @@ type trial struct {
 	misses int           // in a row
 	pause  time.Duration // after the last miss
 	next   time.Time     // when to send one, if not before
-	sent   uint64        // superpackets, as they were last counted
+	sent   uint64        // superpackets, as they were last counted while on
 }
 
-func newTrials(log *slog.Logger, kernel superpacketKernel) *trials {
-	return &trials{log: log, kernel: kernel, peers: make(map[*tunnel.PeerState]*trial)}
+func newTrials(log *slog.Logger, kernel superpacketKernel, open func(netip.Addr, *tunnel.Peer, time.Time)) *trials {
+	return &trials{log: log, kernel: kernel, open: open, peers: make(map[*tunnel.PeerState]*trial)}
 }
 
 // look sees what has become of the trials under way, and sends those that are
@@ -138,20 +139,23 @@ func (ts *trials) missed(t *trial, p *tunnel.Peer, now time.Time, why string) {
 // due tells whether it is time for a trial, and counts anew what was sent.
 func (ts *trials) due(t *trial, p *tunnel.Peer, now time.Time) bool {
 	before := t.sent
-	t.sent = ts.kernel.SuperpacketsSent(p.Subnet.IPv4)
-	return t.asked.IsZero() && (t.on && t.sent != before || t.next.Sub(now) < trialSlack)
+	if t.on {
+		t.sent = ts.kernel.SuperpacketsSent(p.Subnet.IPv4)
+	}
+	return t.asked.IsZero() && (t.sent != before || t.next.Sub(now) < trialSlack)
 }
 
 func (ts *trials) try(t *trial, p *tunnel.Peer, own netip.Addr, now time.Time) {
 	_, nonce := p.State.Trials.Next()
 	t.asked = now
+	ts.open(own, p, now)
 	if err := ts.kernel.Try(own, p.Subnet.IPv4, nonce); err != nil {
 		ts.missed(t, p, now, "trials cannot be sent: "+err.Error())
 	}
 }
 
 func (ts *trials) turnTo(t *trial, p *tunnel.Peer, on bool, why string) {
-	t.on = on
+	t.on, t.sent = on, ts.kernel.SuperpacketsSent(p.Subnet.IPv4)
 	ts.kernel.SetSuperpackets(p.Subnet.IPv4, on)
 	ts.log.Debug("superpackets to a peer change their way", "subnet", p.Subnet.IPv4, "by_kernel", on, "why", why)
 }

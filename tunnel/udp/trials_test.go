@@ -63,7 +63,11 @@ func newCourse(peers ...*tunnel.Peer) *course {
 	for _, p := range peers {
 		c.k.peers[p.Subnet.IPv4] = p
 	}
-	c.trials = newTrials(slog.New(slog.NewTextHandler(&c.log, &slog.HandlerOptions{Level: slog.LevelDebug})), c.k)
+	c.trials = newTrials(slog.New(slog.NewTextHandler(&c.log, &slog.HandlerOptions{Level: slog.LevelDebug})), c.k, func(own netip.Addr, p *tunnel.Peer, _ time.Time) {
+		if own != addr(tunnel1) || c.k.peers[p.Subnet.IPv4] != p {
+			panic("another peer's way is opened")
+		}
+	})
 	return c
 }
 
