@@ -63,10 +63,15 @@ func TestSystemd(t *testing.T) {
 		if err := json.Unmarshal([]byte(m.run("weftd", "status", "--json")), &s); err != nil {
 			t.Fatal(err)
 		}
+		gso := false
 		for _, c := range s.Backend.Capabilities {
 			if !c.On {
 				t.Errorf("with the unit's restrictions %s is off: %s", c.Name, c.Why)
 			}
+			gso = gso || c.Name == "assist_gso"
+		}
+		if !gso {
+			t.Errorf("no word of superpackets: %+v", s.Backend.Capabilities)
 		}
 	}
 
@@ -122,10 +127,16 @@ func TestSystemd(t *testing.T) {
 
 // sysctlsStay does what udev does for each new device, beside a setting for all.
 func sysctlsStay(t *testing.T, m *machine) {
-	m.write("/etc/sysctl.d/99-strict.conf", "net.ipv4.conf.*.rp_filter = 1\n")
+	m.write("/etc/sysctl.d/99-strict.conf", "net.ipv4.conf.*.rp_filter = 1\nnet.ipv4.conf.*.accept_local = 0\n")
 	out := m.run("sh", "-c", "SYSTEMD_LOG_LEVEL=debug /lib/systemd/systemd-sysctl --prefix=/net/ipv4/conf/flannel0 2>&1")
 	if !strings.Contains(out, "net/ipv4/conf/flannel0/rp_filter' to '2'") || strings.Contains(out, "net/ipv4/conf/flannel0/rp_filter' to '1'") {
 		t.Errorf("settings for flannel0:\n%s", out)
+	}
+	m.run("/lib/systemd/systemd-sysctl")
+	for key, want := range map[string]string{"lo/accept_local": "1", "flannel0/accept_local": "1", gsoDevice + "/rp_filter": "1"} {
+		if now := m.run("cat", "/proc/sys/net/ipv4/conf/"+key); now != want+"\n" {
+			t.Errorf("%s is %s after all settings were made again", key, now)
+		}
 	}
 }
 
