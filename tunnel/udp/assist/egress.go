@@ -78,6 +78,12 @@ func onlyWhole() asm.Instructions {
 	}
 }
 
+// maxSuperpacket is the longest superpacket that the kernel sends, in bytes: with
+// Ethernet's header, too, it stays below the gso_max_size of most devices, which
+// takes it as one (gso_features_check in net/core/dev.c). The TCP of Linux leaves
+// more room.
+const maxSuperpacket = math.MaxUint16 - overhead - etherLen
+
 // labelPiece is what follows onlyWelcome.
 const labelPiece = "piece"
 
@@ -89,7 +95,7 @@ const labelPiece = "piece"
 //
 //	u64 piece = skb->len, packets = 0, bytes = 0;	// without them the verifier asks for CAP_PERFMON
 //	if (skb->gso_size) {
-//		if (ip->protocol != IPPROTO_TCP || piece > 0xffff - detourOverhead)
+//		if (ip->protocol != IPPROTO_TCP || piece > maxSuperpacket)
 //			goto keep;
 //		piece, packets, bytes = see countPieces, or goto keep;
 //		if (skb->mark == MARK)
@@ -106,7 +112,7 @@ func onlyWelcome(m *shared) asm.Instructions {
 		asm.JEq.Imm(asm.R1, 0, labelPiece),
 		loadPacket(asm.R1, ipProtocol, asm.Byte),
 		asm.JNE.Imm(asm.R1, unix.IPPROTO_TCP, labelKeep),
-		asm.JGT.Imm(asm.R2, math.MaxUint16-detourOverhead, labelKeep),
+		asm.JGT.Imm(asm.R2, maxSuperpacket, labelKeep),
 	}, readable("super_readable", ipLen+tcpLen, labelKeep), asm.Instructions{
 		loadSkb(asm.R3, skbLen),
 	}, countPieces(0, asm.R3, stackTxPackets, stackTxBytes, labelKeep), asm.Instructions{
