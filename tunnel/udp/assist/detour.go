@@ -239,10 +239,10 @@ func buildGPE(cfg Config, m *shared) asm.Instructions {
 }
 
 // onlyTCPs leaves to user space a superpacket that is not to be cut as TCP's,
-// whatever its headers say. The device would cut a UDP superpacket, whose pieces
-// could hold what nobody has looked at. To ask for room for nothing tells, for
-// that, without a fixed gso_size, is there for TCP only (bpf_skb_net_grow in
-// net/core/filter.c).
+// whatever its headers say. A UDP one would be lost, or cut before the device gets
+// it (udp_queue_rcv_skb in net/ipv4/udp.c) into pieces that nobody has looked at.
+// To ask for room for nothing tells, for that, without a fixed gso_size, is there
+// for TCP only (bpf_skb_net_grow in net/core/filter.c).
 //
 //	if (skb->gso_size && bpf_skb_adjust_room(skb, 0, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_NO_CSUM_RESET))
 //		goto user;
