@@ -3,6 +3,7 @@ package assist
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,20 +35,23 @@ func keepOnly(capabilities ...int) error {
 	return unix.Capset(&header, &data[0])
 }
 
-// CAP_BPF and CAP_NET_ADMIN are all that it takes.
+// CAP_BPF and CAP_NET_ADMIN are all that it takes, but for superpackets, which take
+// CAP_NET_RAW for trials.
 func TestCapabilities(t *testing.T) {
 	t.Parallel()
 	h := newHosts(t, 1, 1500)[0]
+	h.super = true
 	for _, c := range []struct {
 		capabilities []int
 		ok           bool
 	}{
+		{[]int{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW}, true},
 		{[]int{unix.CAP_BPF, unix.CAP_NET_ADMIN}, true},
 		{[]int{unix.CAP_BPF}, false},
 		{[]int{unix.CAP_NET_ADMIN}, false},
 		{nil, false},
 	} {
-		var checked, attached error
+		var checked, attached, super error
 		check(t, h.Do(func() error { // on a thread of its own
 			if err := keepOnly(c.capabilities...); err != nil {
 				return err
@@ -55,11 +59,15 @@ func TestCapabilities(t *testing.T) {
 			checked = Check()
 			a, err := h.attachHere(1)
 			if err == nil {
+				super = a.Superpackets()
 				err = errors.Join(a.Set(subnet(1), []Peer{{Subnet: subnet(2), Public: outer(2)}}), a.Close())
 			}
 			attached = err
 			return nil
 		}))
+		if c.ok && (super == nil) != slices.Contains(c.capabilities, unix.CAP_NET_RAW) || super != nil && !strings.Contains(super.Error(), "CAP_NET_RAW") {
+			t.Errorf("Superpackets with capabilities %v: %v", c.capabilities, super)
+		}
 		for what, err := range map[string]error{"Check": checked, "Attach": attached} {
 			switch {
 			case (err == nil) != c.ok:

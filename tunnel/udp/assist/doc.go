@@ -1,20 +1,41 @@
 // Package assist has the kernel carry what it carries better than user space:
-// two eBPF programs, one where packets leave the TUN and one where datagrams
-// enter from the underlay, move packets between the two without waking anyone.
-// The engine goes on as it does without them.
+// eBPF programs, one where packets leave the TUN and one where datagrams enter
+// from the underlay, move packets between the two without waking anyone. The
+// engine goes on as it does without them.
 //
 // # What goes which way
 //
-// Packets that are not superpackets are the kernel's. Superpackets are better
-// off in user space, whose bulk rate is the higher one, and with them goes their
-// whole flow until it has been silent for 100 ms: it does not move to the faster
-// way while its packets may still be on the slower one. Those that the kernel
-// leaves to user space one by one, as it does while it asks for a neighbour's
-// address, and fragments, may be overtaken.
+// Packets that are not superpackets are the kernel's. So are TCP superpackets, to
+// a peer that they reach whole (SetSuperpackets). Where something on the way cuts
+// them they are better off in user space, whose bulk rate is then the higher one,
+// as all UDP superpackets are. With a superpacket in user space goes its whole flow
+// until it has been silent for 100 ms: it does not move to the faster way while its
+// packets may still be on the slower one. Those that the kernel leaves to user
+// space one by one, as it does while it asks for a neighbour's address, and
+// fragments, may be overtaken.
 //
 // A program that does not see that a packet is plainly its own leaves it as it
 // is. Then it goes to user space, which knows what to do with anything. Only
-// after the outer header was added is there no way back (Drops).
+// after headers were added is there no way back (Drops).
+//
+// # Superpackets
+//
+// A superpacket remembers that it is to be cut behind the tunnel's headers, even
+// when a program has taken those away, and the next one to cut or forward it would
+// go wrong. Only a tunnel device's receive path ends that. So TCP superpackets make
+// a detour: the ingress program makes VXLAN-GPE of them and hands them to the
+// device weft-gso of this host, by lo, marked with a number that only this Assist
+// knows; the device's program hands on what has the mark and drops all else. Other
+// TCP packets of such a flow make the detour, too, until it had none for 100 ms, so
+// that they do not pass by its superpackets. While the device is not there, or
+// nothing listens on its port, superpackets are left to user space. Heal makes it
+// anew. It goes with the TUN, at the latest.
+//
+// Whether superpackets reach a peer whole a trial tells (Try; see package probe):
+// it leaves by the TUN with the mark, which lets it pass to any peer, and at the
+// other end the device's program has it leave by the TUN, where user space reads
+// it whole and answers. In pieces it gets to the host's TCP, which does not. Trials
+// are in no counters.
 //
 // # The wire
 //
@@ -43,6 +64,7 @@
 // The programs are written with package asm, so that neither building nor
 // running weft takes a compiler. Each function emits one check or step, with
 // what it would be in C. They call helpers that the kernel keeps for programs
-// under a licence compatible with the GPL, so egress.go, ingress.go, flow.go and
-// asm.go may be used under the GNU General Public License, version 2, as well.
+// under a licence compatible with the GPL, so egress.go, encap.go, ingress.go,
+// detour.go, arrival.go, superpacket.go, flow.go and asm.go may be used under the
+// GNU General Public License, version 2, as well.
 package assist
