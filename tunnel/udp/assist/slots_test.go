@@ -3,6 +3,7 @@ package assist
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/weftnet/weft/bench/lab/labtest"
@@ -49,6 +50,10 @@ func TestWireOrder(t *testing.T) {
 	if b != [4]byte{192, 0, 2, 200} {
 		t.Errorf("wire32: %x", b)
 	}
+	binary.NativeEndian.PutUint32(b[:], uint32(wireWord(0xf2345678)))
+	if b != [4]byte{0xf2, 0x34, 0x56, 0x78} {
+		t.Errorf("wireWord: %x", b)
+	}
 }
 
 // What the programs count is read without leaving garbage: it is asked of each
@@ -63,13 +68,63 @@ func TestTraffic(t *testing.T) {
 	s := slots{memory: memory}
 	s.take(1400)
 	n := s.take(1400)
-	for field, v := range map[int64]uint64{slotTxPackets: 3, slotTxBytes: 1 << 40, slotRxPackets: 5, slotRxBytes: 7000} {
+	for field, v := range map[int64]uint64{slotTxPackets: 3, slotTxBytes: 1 << 40, slotTxSuperpackets: 4, slotRxPackets: 5, slotRxBytes: 7000} {
 		store64(memory, int64(n)*slotLen+field, v)
 	}
 	if tx, rx := s.traffic(n); tx != (Count{3, 1 << 40}) || rx != (Count{5, 7000}) {
 		t.Errorf("sent %+v, received %+v", tx, rx)
 	}
-	if allocs := testing.AllocsPerRun(100, func() { s.traffic(n) }); allocs != 0 {
+	if supers := s.superpackets(n); supers != 4 {
+		t.Errorf("sent %d superpackets", supers)
+	}
+	if allocs := testing.AllocsPerRun(100, func() { s.traffic(n); s.superpackets(n) }); allocs != 0 {
 		t.Errorf("%v allocations", allocs)
 	}
+}
+
+// A peer's superpackets are the kernel's for as long as it has been said, of that
+// peer.
+func TestSetSuperpackets(t *testing.T) {
+	labtest.RequireRoot(t)
+	subnet, other := pfx("10.5.2.0/24"), pfx("10.5.3.0/24")
+	a := newAssist(t, ingressConfig, ingressOwn, ingressPeers...)
+	want := func(when string, limit int, on, others bool) {
+		t.Helper()
+		for p, on := range map[netip.Prefix]bool{subnet: on, other: others} {
+			n, ok := a.peers.slot(p)
+			var b [slotLen]byte
+			_, err := a.peers.slots.memory.ReadAt(b[:], int64(n)*slotLen)
+			check(t, err)
+			if is := binary.NativeEndian.Uint32(b[slotSuperpackets:]) != 0; !ok || is != on {
+				t.Errorf("%s: superpackets to %v: %v, want %v", when, p, is, on)
+			}
+		}
+		n, _ := a.peers.slot(subnet)
+		if got := a.peers.slots.limit(n); got != limit {
+			t.Errorf("%s: limit %d, want %d", when, got, limit)
+		}
+	}
+	want("at first", 1400, false, false)
+	a.SetSuperpackets(pfx("10.5.2.77/24"), true)
+	want("when on", 1400, true, false)
+	a.SetSuperpackets(pfx("10.5.4.0/24"), true) // user space's
+	a.SetSuperpackets(pfx("10.5.9.0/24"), true) // nobody's
+	a.SetLimit(subnet, 1300)
+	want("with another limit", 1300, true, false)
+	check(t, a.Set(ingressOwn, ingressPeers))
+	want("after Set", 1400, true, false)
+	a.SetSuperpackets(other, true)
+	a.SetSuperpackets(subnet, false)
+	want("when off", 1400, false, true)
+	a.SetSuperpackets(subnet, true)
+
+	moved := slices.Clone(ingressPeers)
+	moved[0].Public = addr("192.0.2.222")
+	check(t, a.Set(ingressOwn, moved))
+	want("at another address", 1400, false, true)
+	a.SetSuperpackets(subnet, true)
+	check(t, a.Set(ingressOwn, moved[1:]))
+	a.SetSuperpackets(subnet, true) // nobody's
+	check(t, a.Set(ingressOwn, moved))
+	want("when it was gone", 1400, false, true)
 }
