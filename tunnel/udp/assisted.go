@@ -66,8 +66,8 @@ type assisted struct {
 
 	ipsecAt time.Time // when there were IPsec policies last
 
-	noSuper  error     // why it carries no superpackets
-	healedAt time.Time // when that was looked at last
+	noSuper error     // why it carries no superpackets
+	madeAt  time.Time // when it was last tried to make what they arrive by
 }
 
 // carried is what was carried, to peers and from them.
@@ -120,6 +120,7 @@ func (a *assisted) start(cfg assist.Config, opener *opener) (err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
 	a.watching.Go(func() { a.watch(ctx) })
+	a.watching.Go(func() { a.tend(ctx) })
 	return nil
 }
 

@@ -53,9 +53,10 @@ func (a *assisted) superpackets() (on bool, why string) {
 	}
 	whole, all := 0, 0
 	for _, p := range a.table.Peers() {
-		if takesAssist(p) {
-			all++
+		if !takesAssist(p) {
+			continue
 		}
+		all++
 		if a.trials.on(p) {
 			whole++
 		}

@@ -6,8 +6,9 @@ import (
 )
 
 // watchInterval is how often is looked for what nobody tells of: IPsec policies,
-// which the kernel's packets pass by for as long, path MTUs that lapse, programs
-// that were detached and peers that the socket should send to.
+// which the kernel's packets pass by for as long, path MTUs that lapse, peers that
+// the socket should send to, programs that were detached and interfaces that were
+// removed.
 const watchInterval = time.Second
 
 // ipsecPause is how long there must have been no IPsec policies before the kernel
@@ -27,7 +28,6 @@ func (a *assisted) watch(ctx context.Context) {
 			a.lookAtPaths()
 		case now := <-tick.C:
 			a.lookAtIPsec(now)
-			a.lookAtPrograms()
 			a.lookAtPaths()
 			a.lookAtSuperpackets(time.Now())
 			a.keepOpen(now)
@@ -35,13 +35,28 @@ func (a *assisted) watch(ctx context.Context) {
 	}
 }
 
+// tend looks at what may have to wait, for as long as another program changes the
+// host's network. IPsec policies are not to be overlooked for that, so it is apart
+// from watch.
+func (a *assisted) tend(ctx context.Context) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			a.lookAtPrograms()
+			a.heal(time.Now())
+		}
+	}
+}
+
 func (a *assisted) lookAtPrograms() {
+	err := a.kernel.Load().Err()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.gone {
-		return
-	}
-	if err := a.kernel.Load().Err(); err != nil {
+	if err != nil && !a.gone {
 		a.giveUp(err)
 	}
 }

@@ -60,6 +60,9 @@ func TestSuperpacketsHeal(t *testing.T) {
 	})
 	awaitSuperpackets(t, a, true)
 	goesByKernel(t, a, b)
+	if n := b.log.count("what superpackets arrive by was made anew"); n != 1 || !strings.Contains(b.log.String(), "weft-gso is gone") {
+		t.Errorf("%d lines in the log:\n%s", n, b.log)
+	}
 	if !labtest.Full(t, "the loopback interface down") {
 		return
 	}
@@ -74,7 +77,7 @@ func TestSuperpacketsHeal(t *testing.T) {
 	goesByUser(t, b, a)
 	ip(t, b.Namespace, "link", "set", "lo", "up")
 	awaitSuperpackets(t, b, true)
-	within(t, 90*time.Second, "the other node's trial", func() bool { return a.Status().Peers[0].SuperpacketsByKernel })
+	awaitSuperpackets(t, a, true)
 	goesByKernel(t, a, b)
 	goesByKernel(t, b, a)
 	if off, on := b.log.count("user space carries all superpackets for now"), b.log.count("the kernel carries superpackets again"); off != 1 || on != 1 {
@@ -101,7 +104,10 @@ func TestSuperpacketsClose(t *testing.T) {
 		mute := testLease(2, s)
 		mute.Attrs.BackendData = []byte(`{"weft":1,"assist":true}`)
 		n.SetPeers([]subnet.Lease{mute})
-		within(t, 10*time.Second, "a trial that is not answered", func() bool { return trialsMissed(n) > 0 })
+		within(t, 10*time.Second, "a trial that is not answered", func() bool {
+			n.looks()
+			return trialsMissed(n) > 0
+		})
 		check(t, n.Close())
 		if out, err := ns.Output("ip", "link", "show", "weft-gso"); err == nil {
 			t.Errorf("the device is still there: %s", out)

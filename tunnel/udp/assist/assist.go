@@ -55,12 +55,19 @@ type Count struct{ Packets, Bytes uint64 }
 
 // Assist is a set of attached programs. Its methods may be called from several
 // goroutines.
+//
+// Two locks, because to look at a link and to make an interface is to wait for
+// whoever else changes the host's network (rtnl_lock in the kernel), be it for
+// minutes; peers and counters are never to wait for that. Who holds both has taken
+// slow first. What Close takes away needs both to be written, and one to be read.
 type Assist struct {
-	mu       sync.Mutex // guards all
+	slow  sync.Mutex  // guards links, and what makes and unmakes superpackets possible
+	links []link.Link // of egress and ingress
+
+	mu       sync.Mutex // guards the rest
 	programs *programs  // nil once closed
 	node     *ebpf.Memory
 	peers    table
-	links    []link.Link // of egress and ingress
 	super    superpackets
 
 	cfg Config
@@ -222,26 +229,38 @@ func (a *Assist) Drops() uint64 {
 }
 
 // Err tells that a program was detached, because its interface was removed: then
-// user space carries all, until another Assist is attached.
+// user space carries all, until another Assist is attached. Like Heal it may have
+// to wait for long, with which it holds up Close only.
 func (a *Assist) Err() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.slow.Lock()
+	defer a.slow.Unlock()
 	for _, l := range a.links {
-		info, err := l.Info()
+		attached, err := isAttached(l)
 		if err != nil {
-			return fmt.Errorf("look at an attached eBPF program: %w", err)
+			return err
 		}
-		if info.TCX().Ifindex == 0 {
+		if !attached {
 			return errors.New("the interface that an eBPF program was attached to is gone")
 		}
 	}
 	return nil
 }
 
+// isAttached: a link's interface is there, and nobody has detached it.
+func isAttached(l link.Link) (bool, error) {
+	info, err := l.Info()
+	if err != nil {
+		return false, fmt.Errorf("look at an attached eBPF program: %w", err)
+	}
+	return info.TCX().Ifindex != 0, nil
+}
+
 // Close detaches the programs: from its return on user space carries all. The
 // kernel does so too when the process ends, however it does. After Close the
 // other methods do nothing.
 func (a *Assist) Close() error {
+	a.slow.Lock()
+	defer a.slow.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.programs == nil {

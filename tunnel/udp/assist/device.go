@@ -55,12 +55,11 @@ func openDevice(tun int) (*gsoDevice, error) {
 }
 
 // renew makes the device, with another index and port than before; one that is
-// there already goes. It is down when
-// attach is called, which may be more than once: then what was attached before
-// is gone. After an error there is no device.
+// there already goes. It is down when attach is called, which may be more than
+// once: then what was attached before is gone. After an error there is no device.
 func (d *gsoDevice) renew(attach func(index int) error) error {
 	return d.ns.Do(func() error {
-		foreign, err := removeOwn()
+		foreign, err := d.remove()
 		if err == nil && foreign != nil {
 			err = fmt.Errorf("an interface (%s) has the name already: remove it (ip link delete %s) or give it another name", foreign.Type(), deviceName)
 		}
@@ -101,7 +100,7 @@ func (d *gsoDevice) make(attach func(index int) error) error {
 		if err == nil {
 			return nil
 		}
-		_, gone := removeOwn()
+		_, gone := d.remove()
 		if taken := errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EEXIST); !taken || gone != nil || try == portTries {
 			return errors.Join(err, gone)
 		}
@@ -173,16 +172,16 @@ func addDevice(tun int, port uint16) error {
 	return err
 }
 
-// removeOwn deletes the device, if there is one, in the namespace of the calling
+// remove deletes the device, if there is one, in the namespace of the calling
 // thread. One of that name that cannot be ours is returned.
-func removeOwn() (foreign netlink.Link, err error) {
+func (d *gsoDevice) remove() (foreign netlink.Link, err error) {
 	l, err := netlink.LinkByName(deviceName)
 	switch {
 	case errors.As(err, &netlink.LinkNotFoundError{}):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("look for the interface %s: %w", deviceName, err)
-	case !isOurs(l):
+	case !d.isOurs(l):
 		return l, nil
 	}
 	if err := netlink.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
@@ -191,17 +190,20 @@ func removeOwn() (foreign netlink.Link, err error) {
 	return nil, nil
 }
 
-// isOurs tells an interface of our name from others: it is VXLAN, external, and
-// GPE, for only such a one has no link layer.
-func isOurs(l netlink.Link) bool {
+// isOurs tells an interface of our name from others, another weftd's among them: it
+// hangs on our TUN, and is VXLAN, external, and GPE, for only such a one has no link
+// layer.
+func (d *gsoDevice) isOurs(l netlink.Link) bool {
 	v, ok := l.(*netlink.Vxlan)
-	return ok && v.FlowBased && v.EncapType == "none"
+	return ok && v.VtepDevIndex == d.tun && v.FlowBased && v.EncapType == "none"
 }
 
 // check tells why superpackets handed to the device would be lost, nil if they
-// would not: somebody has removed it, or taken it or lo down.
+// would not: somebody has removed it, or taken it or lo down. A process or host that
+// has no memory or descriptors left to look with says nothing of the device, and
+// could not make another.
 func (d *gsoDevice) check() error {
-	return d.ns.Do(func() error {
+	err := d.ns.Do(func() error {
 		l, err := netlink.LinkByIndex(d.index)
 		switch {
 		case errors.As(err, &netlink.LinkNotFoundError{}):
@@ -213,6 +215,12 @@ func (d *gsoDevice) check() error {
 		}
 		return openLoopback()
 	})
+	for _, shortage := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS} {
+		if errors.Is(err, shortage) {
+			return nil
+		}
+	}
+	return err
 }
 
 // close removes the device.
@@ -221,7 +229,7 @@ func (d *gsoDevice) close() error {
 		return nil
 	}
 	err := d.ns.Do(func() error {
-		_, err := removeOwn()
+		_, err := d.remove()
 		return err
 	})
 	err = errors.Join(err, d.ns.Close())

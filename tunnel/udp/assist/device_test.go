@@ -131,6 +131,7 @@ func TestDeviceForeign(t *testing.T) {
 		"VXLAN":           "type vxlan id 1 dstport 40001",
 		"VXLAN-GBP":       "type vxlan id 1 gbp dstport 40001",
 		"VXLAN, external": "type vxlan external dstport 40001",
+		"another TUN's":   "type vxlan external gpe dstport 40001 dev lo",
 	} {
 		h.ip(append([]string{"link", "add", deviceName}, strings.Fields(add)...)...)
 		before := h.link(deviceName).Attrs().Index
@@ -258,6 +259,20 @@ func TestDeviceRefused(t *testing.T) {
 		}
 		refuses(t, "without CAP_NET_ADMIN", addDevice(d.tun, 40000), "CAP_NET_ADMIN")
 		return nil
+	}))
+}
+
+// What a process without descriptors cannot look at is as it was.
+func TestDeviceShortage(t *testing.T) { // not in parallel: others could open nothing
+	h := newHosts(t, 1, 1500)[0]
+	d := h.openDevice()
+	check(t, d.renew(attachNothing))
+	var was unix.Rlimit
+	check(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &was))
+	check(t, h.Do(func() error {
+		check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: was.Max}))
+		err := d.check()
+		return errors.Join(unix.Setrlimit(unix.RLIMIT_NOFILE, &was), err)
 	}))
 }
 

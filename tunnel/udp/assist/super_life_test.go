@@ -47,21 +47,21 @@ func TestDetourLost(t *testing.T) {
 			_, got := b.took()
 			return len(got) == 1 && bytes.Equal(got[0], pkt)
 		})
-		check(t, b.assist.Heal())
+		check(t, b.heal())
 		check(t, b.assist.Superpackets())
 		arrives("after " + do)
 	}
-	check(t, b.assist.Heal())
+	check(t, b.heal())
 	arrives("after nothing")
 	b.ip("link", "set", "lo", "down")
-	if err := b.assist.Heal(); err == nil || b.assist.Superpackets() == nil {
+	if err := b.heal(); err == nil || b.assist.Superpackets() == nil {
 		t.Error("no error while lo is down")
 	}
 	header, pkt := super(1000)
 	out.sendWith(header, pkt)
 	waitFor(t, "the superpacket at the socket", func() bool { _, got := b.took(); return len(got) == 1 })
 	b.ip("link", "set", "lo", "up")
-	check(t, b.assist.Heal())
+	check(t, b.heal())
 	arrives("after lo was down")
 	if b.assist.Drops() != 0 {
 		t.Errorf("%d were dropped", b.assist.Drops())
@@ -90,7 +90,7 @@ func TestSuperpacketsRefused(t *testing.T) {
 		for what, err := range map[string]error{
 			"Superpackets": a.assist.Superpackets(),
 			"Try":          a.assist.Try(subnet(1).Addr(), subnet(2), 1),
-			"Heal":         a.assist.Heal(),
+			"Heal":         a.heal(),
 		} {
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%s: %s: %v, does not say %q", c.name, what, err, c.says)
@@ -115,7 +115,7 @@ func TestTryRefuses(t *testing.T) {
 		}
 	}
 	check(t, a.assist.Close())
-	if a.assist.Try(inner(1), subnet(2), 1) == nil || a.assist.Superpackets() == nil || a.assist.Heal() == nil {
+	if a.assist.Try(inner(1), subnet(2), 1) == nil || a.assist.Superpackets() == nil || a.heal() == nil {
 		t.Error("no error after Close")
 	}
 	a.assist.SetSuperpackets(subnet(2), true)

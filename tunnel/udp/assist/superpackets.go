@@ -12,12 +12,12 @@ import (
 )
 
 // superpackets is what an Assist has for superpackets: nothing if it carries none
-// and never will.
+// and never will. The first two are slow's, see Assist, trials is mu's.
 type superpackets struct {
-	why     error // why it carries none now, nil if it does
 	device  *gsoDevice
 	arrival link.Link // the program of the device
 	trials  *sender
+	why     error // why it carries none now, nil if it does; both are held to write it
 }
 
 var (
@@ -86,19 +86,40 @@ func (a *Assist) Superpackets() error {
 }
 
 // Heal looks whether what superpackets arrive by is as it was made, and makes it
-// anew if somebody has removed it or taken it down. It returns what Superpackets
-// does from then on, and may be called from time to time.
-func (a *Assist) Heal() error {
+// anew if somebody has removed it, taken it down or detached its program. was is
+// what was in the way, is what still is: what Superpackets returns from then on.
+//
+// It may be called from time to time, and may have to wait for whoever changes the
+// host's network. That holds up Err and Close, but nothing else.
+func (a *Assist) Heal() (was, is error) {
+	a.slow.Lock()
+	defer a.slow.Unlock()
+	was = a.super.why
+	if a.programs == nil || a.super.device == nil {
+		return was, was
+	}
+	if was == nil {
+		was = a.super.check()
+	}
+	if was == nil {
+		return nil, nil
+	}
+	is = a.makeDetour()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.programs == nil || a.super.device == nil {
-		return a.super.why
+	a.super.why = is
+	return was, is
+}
+
+// check tells why superpackets that arrive would be lost, nil if they would not.
+func (s *superpackets) check() error {
+	if err := s.device.check(); err != nil {
+		return err
 	}
-	if a.super.why == nil && a.super.device.check() == nil {
-		return nil
+	if attached, err := isAttached(s.arrival); err != nil || attached {
+		return nil // what cannot be looked at is as it was, for all that is known
 	}
-	a.super.why = a.makeDetour()
-	return a.super.why
+	return fmt.Errorf("the program of the interface %s was detached", deviceName)
 }
 
 // SetSuperpackets has the kernel send a peer's superpackets, too, or no longer,
@@ -134,7 +155,8 @@ func (a *Assist) SuperpacketsSent(subnet netip.Prefix) uint64 {
 // Try sends a trial (package probe) by the kernel to the tunnel address of a peer,
 // from this node's, with segments as long as the peer's Limit, whether
 // SetSuperpackets has been called for it or not. The peer's user space finds it in
-// its TUN if it has arrived whole.
+// its TUN if it has arrived whole. EAGAIN tells that as many trials are on their
+// way as the socket takes at once.
 func (a *Assist) Try(own netip.Addr, subnet netip.Prefix, nonce uint64) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
