@@ -1,9 +1,12 @@
 package udp
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/tunnel"
 )
@@ -35,7 +38,7 @@ const (
 type superpacketKernel interface {
 	SetSuperpackets(subnet netip.Prefix, on bool)
 	SuperpacketsSent(subnet netip.Prefix) uint64
-	Try(own netip.Addr, subnet netip.Prefix, nonce uint64) error
+	Try(own netip.Addr, subnet netip.Prefix, nonce uint64) error // EAGAIN: not now
 }
 
 // trials decide to which peers the kernel sends superpackets. They are for one
@@ -51,6 +54,7 @@ type trials struct {
 // trial is what is known of one peer.
 type trial struct {
 	on     bool          // the kernel sends it superpackets
+	first  uint64        // number of the first trial whose answer counts; 0: none is sent yet
 	asked  time.Time     // when the trial under way was sent; zero: none is
 	misses int           // in a row
 	pause  time.Duration // after the last miss
@@ -96,7 +100,6 @@ func (ts *trials) known(p *tunnel.Peer, now time.Time) *trial {
 	if !ok {
 		t = &trial{next: now}
 		ts.peers[p.State] = t
-		p.State.Trials.Take(func(uint64) {}) // an answer to one before stop
 	}
 	if !ok || t.on {
 		ts.kernel.SetSuperpackets(p.Subnet.IPv4, t.on)
@@ -104,11 +107,12 @@ func (ts *trials) known(p *tunnel.Peer, now time.Time) *trial {
 	return t
 }
 
-// hear takes the answers that have come. One that is late is as good as any: the
-// superpacket did arrive whole.
+// hear takes the answers that have come. One that is late is as good as any, for
+// the superpacket did arrive whole; but not one to a trial from before superpackets
+// were given up, for it says nothing of what has happened then.
 func (ts *trials) hear(t *trial, p *tunnel.Peer, now time.Time) {
 	answered := false
-	p.State.Trials.Take(func(uint64) { answered = true })
+	p.State.Trials.Take(func(seq uint64) { answered = answered || t.first != 0 && seq >= t.first })
 	switch {
 	case answered:
 		t.asked, t.misses, t.pause = time.Time{}, 0, 0
@@ -146,16 +150,26 @@ func (ts *trials) due(t *trial, p *tunnel.Peer, now time.Time) bool {
 }
 
 func (ts *trials) try(t *trial, p *tunnel.Peer, own netip.Addr, now time.Time) {
-	_, nonce := p.State.Trials.Next()
+	seq, nonce := p.State.Trials.Next()
+	if t.first == 0 {
+		t.first = seq
+	}
 	t.asked = now
 	ts.open(own, p, now)
-	if err := ts.kernel.Try(own, p.Subnet.IPv4, nonce); err != nil {
+	err := ts.kernel.Try(own, p.Subnet.IPv4, nonce)
+	switch {
+	case errors.Is(err, unix.EAGAIN): // others are still on their way: it says nothing of this one's
+		t.asked, t.next = time.Time{}, now.Add(watchInterval)
+	case err != nil:
 		ts.missed(t, p, now, "trials cannot be sent: "+err.Error())
 	}
 }
 
 func (ts *trials) turnTo(t *trial, p *tunnel.Peer, on bool, why string) {
 	t.on, t.sent = on, ts.kernel.SuperpacketsSent(p.Subnet.IPv4)
+	if !on {
+		t.first = 0
+	}
 	ts.kernel.SetSuperpackets(p.Subnet.IPv4, on)
 	ts.log.Debug("superpackets to a peer change their way", "subnet", p.Subnet.IPv4, "by_kernel", on, "why", why)
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/tunnel"
 )
@@ -23,6 +25,7 @@ type trialKernel struct {
 	on    map[netip.Prefix]bool
 	sent  map[netip.Prefix]uint64
 	tried []netip.Prefix
+	asked []uint64    // the nonces of all trials
 	held  [2][]func() // answers that are on their way, for one look and two
 }
 
@@ -34,7 +37,7 @@ func (k *trialKernel) Try(own netip.Addr, subnet netip.Prefix, nonce uint64) err
 	if own != addr(tunnel1) {
 		return fmt.Errorf("from %v", own)
 	}
-	k.tried = append(k.tried, subnet)
+	k.tried, k.asked = append(k.tried, subnet), append(k.asked, nonce)
 	state := k.peers[subnet].State
 	switch {
 	case k.err != nil:
@@ -107,14 +110,16 @@ func (c *course) seconds(n int) string {
 	return b.String()
 }
 
-func TestTrials(t *testing.T) {
-	busy := func(c *course, n int) (looks string) {
-		for range n {
-			c.k.sent[c.peers[0].Subnet.IPv4]++
-			looks += c.seconds(1)
-		}
-		return looks
+// busy is seconds of which each has a superpacket.
+func (c *course) busy(n int) (looks string) {
+	for range n {
+		c.k.sent[c.peers[0].Subnet.IPv4]++
+		looks += c.seconds(1)
 	}
+	return looks
+}
+
+func TestTrials(t *testing.T) {
 	idleMinute := strings.Repeat("1", 59)
 	for _, test := range []struct {
 		name string
@@ -131,7 +136,7 @@ func TestTrials(t *testing.T) {
 		}, "-1" + idleMinute + "+" + "1" + idleMinute[1:] + "1+"},
 		{"in use: each second", func(c *course) string {
 			c.k.whole = true
-			return c.seconds(2) + busy(c, 4) + c.seconds(2)
+			return c.seconds(2) + c.busy(4) + c.seconds(2)
 		}, "-1++++11"},
 		{"never: less and less often", func(c *course) string {
 			return c.seconds(1 + 2 + 3 + 5 + 9 + 17 + 33 + 65 + 65)
@@ -145,15 +150,15 @@ func TestTrials(t *testing.T) {
 			c.k.whole = true
 			looks := c.seconds(2)
 			c.k.whole = false
-			looks += busy(c, 1)
+			looks += c.busy(1)
 			c.k.whole = true
-			return looks + " " + busy(c, 4)
+			return looks + " " + c.busy(4)
 		}, "-1+ ++++"},
 		{"two misses in use", func(c *course) string {
 			c.k.whole = true
 			looks := c.seconds(2)
 			c.k.whole = false
-			return looks + busy(c, 3) + c.seconds(5)
+			return looks + c.busy(3) + c.seconds(5)
 		}, "-1++" + "0-00-0"},
 		{"two misses while idle", func(c *course) string {
 			c.k.whole = true
@@ -165,18 +170,28 @@ func TestTrials(t *testing.T) {
 			c.k.whole = true
 			looks := c.seconds(2)
 			c.k.err = errors.New("no")
-			return looks + busy(c, 3)
+			return looks + c.busy(3)
 		}, "-1+--"},
+		{"too many on their way", func(c *course) string {
+			c.k.err = fmt.Errorf("send a trial: %w", unix.EAGAIN)
+			looks := c.seconds(3)
+			c.k.whole, c.k.err = true, nil
+			looks += c.seconds(2)
+			c.k.err = unix.EAGAIN
+			looks += c.busy(4)
+			c.k.whole, c.k.err = false, nil
+			return looks + c.busy(3)
+		}, "---" + "-1" + "++++" + "++0"},
 		{"back again, and the pauses begin anew", func(c *course) string {
 			looks := c.seconds(1 + 2)
 			c.k.whole = true
 			looks += c.seconds(4)
 			c.k.whole = false
-			return looks + busy(c, 2) + c.seconds(3)
+			return looks + c.busy(2) + c.seconds(3)
 		}, "-0-" + "00-1" + "++" + "0-0"},
 		{"late answers", func(c *course) string {
 			c.k.whole, c.k.late = true, true
-			return c.seconds(3) + busy(c, 6)
+			return c.seconds(3) + c.busy(6)
 		}, "-01++++++"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -244,6 +259,46 @@ func TestTrialsStop(t *testing.T) {
 	state.Trials.Note(nonce)
 	if looks += " " + c.seconds(3); looks != "-111 -0-" {
 		t.Errorf("looks %s", looks)
+	}
+}
+
+// An answer to a trial from before superpackets were given up does not bring them
+// back, one from after that does, however late they come.
+func TestTrialsAnsweredTooLate(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		giveUp func(c *course) (looks string, before uint64)
+	}{
+		{"two misses", func(c *course) (string, uint64) {
+			looks := c.busy(3)
+			return looks, c.k.asked[len(c.k.asked)-1]
+		}},
+		{"stop", func(c *course) (string, uint64) {
+			_, before := c.peers[0].State.Trials.Next()
+			c.trials.stop(c.peers)
+			return "++0", before
+		}},
+	} {
+		c := newCourse(peerWithAssist(2))
+		answer := func(nonce uint64) {
+			if !c.peers[0].State.Trials.Note(nonce) {
+				t.Errorf("%s: the answer is to no trial", test.name)
+			}
+		}
+		c.k.whole = true
+		looks := c.seconds(2)
+		c.k.whole = false
+		given, before := test.giveUp(c)
+		looks += given
+		for c.trials.on(c.peers[0]) || c.k.asked[len(c.k.asked)-1] <= before {
+			looks += c.seconds(1)
+		}
+		answer(before)
+		looks += " " + c.seconds(1)
+		answer(c.k.asked[len(c.k.asked)-1])
+		if looks += " " + c.seconds(1); !strings.HasPrefix(looks, "-1++0") || !strings.HasSuffix(looks, "- 0 1") {
+			t.Errorf("%s: looks %s", test.name, looks)
+		}
 	}
 }
 
