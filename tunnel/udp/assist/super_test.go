@@ -164,8 +164,10 @@ func TestBulk(t *testing.T) {
 	a, b := newSuperPair(t, 1500)
 	const size = 50_000_000
 	sender, receiver := transfer(t, a, b, size)
-	if sender.Retransmits != 0 || sender.Total_retrans != 0 || receiver.Rcv_ooopack != 0 {
-		t.Errorf("%d retransmitted, %d out of order", sender.Total_retrans, receiver.Rcv_ooopack)
+	// Behind one that is lost the others are out of order, too. Retransmissions do not
+	// tell: TCP probes for lost ends (RFC 8985) when a process is kept waiting.
+	if receiver.Rcv_ooopack != 0 {
+		t.Errorf("%d segments were received out of order", receiver.Rcv_ooopack)
 	}
 	a.untouched()
 	b.untouched()
