@@ -159,7 +159,7 @@ func (ts *trials) try(t *trial, p *tunnel.Peer, own netip.Addr, now time.Time) {
 	err := ts.kernel.Try(own, p.Subnet.IPv4, nonce)
 	switch {
 	case errors.Is(err, unix.EAGAIN): // others are still on their way: it says nothing of this one's
-		t.asked, t.next = time.Time{}, now.Add(watchInterval)
+		t.asked = time.Time{}
 	case err != nil:
 		ts.missed(t, p, now, "trials cannot be sent: "+err.Error())
 	}

@@ -203,6 +203,19 @@ func TestTrials(t *testing.T) {
 	}
 }
 
+// Looks are not a second apart to the millisecond.
+func TestTrialsOutOfStep(t *testing.T) {
+	c := newCourse(peerWithAssist(2))
+	looks := ""
+	for _, after := range []time.Duration{0, 990, 990, 1010, 990, 20, 980, 990} { // in ms
+		c.now = c.now.Add(after*time.Millisecond - watchInterval) // which seconds adds
+		looks += c.seconds(1)
+	}
+	if looks != "-0-00"+"0-0" {
+		t.Errorf("looks %s", looks)
+	}
+}
+
 // A peer with another address is another peer: user space's, and tried at once.
 func TestTrialsOfPeerThatMoves(t *testing.T) {
 	c := newCourse(peerWithAssist(2))
