@@ -50,7 +50,8 @@ type Peer struct {
 	Limit int
 }
 
-// Count counts inner packets, and their bytes from the IPv4 header on.
+// Count counts inner packets, and their bytes from the IPv4 header on; a superpacket
+// as what user space would cut it into.
 type Count struct{ Packets, Bytes uint64 }
 
 // Assist is a set of attached programs. Its methods may be called from several
