@@ -2,10 +2,14 @@ package udp
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/weftnet/weft/bench/lab/labtest"
+	"github.com/weftnet/weft/subnet"
+	"github.com/weftnet/weft/tunnel"
 )
 
 // bulkSize is what bulk sends, in bytes: some hundred superpackets.
@@ -194,4 +198,57 @@ func trialsMissed(n *node) int {
 		return t.misses
 	}
 	return 0
+}
+
+// A peer that has just lost the assist is sent no superpackets, and is not counted,
+// before the next look, too.
+func TestSuperpacketsStatus(t *testing.T) {
+	with, without := testLease(2, setup{}), testLease(3, setup{})
+	with.Attrs.BackendData = []byte(`{"weft":1,"assist":true}`)
+	a := &assisted{
+		trials: newTrials(slog.New(slog.DiscardHandler), nil, nil),
+		table:  tunnel.NewTable(tunnel.Self{Own: testLease(1, setup{}), Network: testNetwork, IPv4: true}, []subnet.Lease{with, without}, nil),
+	}
+	for i, want := range []bool{true, false} {
+		p := a.table.Peers()[i]
+		a.trials.peers[p.State] = &trial{on: true}
+		if got := a.sendsSuperpackets(p); got != want {
+			t.Errorf("%v is sent superpackets: %v", p.Subnet.IPv4, got)
+		}
+	}
+	if on, why := a.superpackets(); !on || why != "they reach 1 of 1 peers whole" {
+		t.Errorf("%v: %s", on, why)
+	}
+}
+
+// The kernel is told to send none where it carries nothing, takes none itself, or
+// there is no lease.
+func TestSuperpacketsGivenUp(t *testing.T) {
+	lease := testLease(2, setup{})
+	lease.Attrs.BackendData = []byte(`{"weft":1,"assist":true}`)
+	self := tunnel.Self{Own: testLease(1, setup{}), Network: testNetwork, IPv4: true}
+	for name, giveUp := range map[string]func(a *assisted){
+		"IPsec":     func(a *assisted) { a.off = errors.New("IPsec") },
+		"no device": func(a *assisted) { a.noSuper = errors.New("no device") },
+		"no lease": func(a *assisted) {
+			self := self
+			self.Own = subnet.Lease{}
+			a.table = tunnel.NewTable(self, []subnet.Lease{lease}, a.table)
+		},
+	} {
+		a := &assisted{table: tunnel.NewTable(self, []subnet.Lease{lease}, nil)}
+		c := newCourse(a.table.Peers()...)
+		c.k.whole, a.trials = true, c.trials
+		look := func() bool {
+			c.now = c.now.Add(watchInterval)
+			a.lookAtSuperpackets(c.now)
+			return c.k.on[lease.Subnet.IPv4]
+		}
+		if look(); !look() {
+			t.Fatalf("%s: off from the beginning", name)
+		}
+		if giveUp(a); look() {
+			t.Errorf("%s: the kernel was not told", name)
+		}
+	}
 }

@@ -315,27 +315,6 @@ func TestTrialsAnsweredTooLate(t *testing.T) {
 	}
 }
 
-// A peer that has just lost the assist is sent no superpackets, and is not counted,
-// before the next look, too.
-func TestTrialsStatus(t *testing.T) {
-	with, without := testLease(2, setup{}), testLease(3, setup{})
-	with.Attrs.BackendData = []byte(`{"weft":1,"assist":true}`)
-	a := &assisted{
-		trials: newTrials(slog.New(slog.DiscardHandler), nil, nil),
-		table:  tunnel.NewTable(tunnel.Self{Own: testLease(1, setup{}), Network: testNetwork, IPv4: true}, []subnet.Lease{with, without}, nil),
-	}
-	for i, want := range []bool{true, false} {
-		p := a.table.Peers()[i]
-		a.trials.peers[p.State] = &trial{on: true}
-		if got := a.sendsSuperpackets(p); got != want {
-			t.Errorf("%v is sent superpackets: %v", p.Subnet.IPv4, got)
-		}
-	}
-	if on, why := a.superpackets(); !on || why != "they reach 1 of 1 peers whole" {
-		t.Errorf("%v: %s", on, why)
-	}
-}
-
 // However many peers there are, each has its turn.
 func TestTrialsAreBounded(t *testing.T) {
 	var peers []*tunnel.Peer
