@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -45,8 +46,9 @@ func newIngressHost(t testing.TB) *ingressHost {
 	t.Helper()
 	h := &ingressHost{Namespace: labtest.Namespace(t, "host"), t: t}
 	h.Assist = newAssist(t, ingressConfig, ingressOwn, ingressPeers...)
+	check(t, h.AddAddr("lo", netip.PrefixFrom(ingressConfig.Local, 32)))
 	check(t, h.Do(func() error {
-		c, err := net.ListenUDP("udp4", nil)
+		c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ingressConfig.Local, 0)))
 		if err == nil {
 			t.Cleanup(func() { c.Close() })
 			h.port = uint16(c.LocalAddr().(*net.UDPAddr).Port)
