@@ -65,15 +65,19 @@ type shared struct {
 	vni  uint32 // of the detour, 24 bits: also a secret, for what is joined there has one VNI
 }
 
-// foreignMarks are bits of marks by which the rules of kube-proxy and of kubelet
-// have packets dropped or masqueraded.
-const foreignMarks = 0xc000
+// foreignMarks are bits of marks by which the rules of kube-proxy and of kubelet have
+// packets dropped or masqueraded (0xc000), and which those of Calico's policies, beside
+// flannel in Canal, clear on all packets that come in (0xf0000).
+const foreignMarks = 0xfc000
+
+// newMark makes the mark of 32 random bits. It is not 0, and its lowest bit is.
+func newMark(random uint32) uint32 { return (random | 2) &^ (foreignMarks | 1) }
 
 func newShared() (_ *shared, err error) {
 	m := new(shared)
 	var random [8]byte
 	rand.Read(random[:]) // never fails
-	m.mark = (binary.NativeEndian.Uint32(random[:]) | 2) &^ (foreignMarks | 1)
+	m.mark = newMark(binary.NativeEndian.Uint32(random[:]))
 	m.vni = binary.NativeEndian.Uint32(random[4:]) >> 8
 	for _, spec := range []struct {
 		at *(*ebpf.Map)

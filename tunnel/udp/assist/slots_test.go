@@ -56,6 +56,15 @@ func TestWireOrder(t *testing.T) {
 	}
 }
 
+// A mark has no bits by which others' rules do anything.
+func TestNewMark(t *testing.T) {
+	for random, want := range map[uint32]uint32{0: 2, 0xffffffff: 0xfff03ffe, 0x12345678: 0x1230167a} {
+		if got := newMark(random); got != want {
+			t.Errorf("%#x gives %#x, want %#x", random, got, want)
+		}
+	}
+}
+
 // What the programs count is read without leaving garbage: it is asked of each
 // peer many times a second.
 func TestTraffic(t *testing.T) {
