@@ -36,9 +36,9 @@ const (
 	regRxPort = asm.R4 // the device's port, in network byte order; not 0
 )
 
-// The ingress program's stack on the detour, below what else is there.
+// The ingress program's stack on the detour, below the keys of maps.
 const (
-	stackLast      = stackMTU - 8
+	stackLast      = -8 - 8
 	stackPort      = stackLast - 8
 	stackMark      = stackPort - 8      // what the packet is to be marked with
 	stackRxPackets = stackMark - 8      // what it counts for

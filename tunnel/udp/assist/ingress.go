@@ -19,8 +19,6 @@ const (
 
 	regInnerLength = asm.R8 // bytes of the inner packet
 	regRxSlot      = asm.R9 // the peer's slot
-
-	stackMTU = -16 // what bpf_check_mtu is asked about, below the keys of maps
 )
 
 // labelData is what follows onlyData, labelDirect what follows onlyDirect.
@@ -64,7 +62,6 @@ func entering(cfg Config, m *shared, away asm.Instructions) asm.Instructions {
 		findSlot(m, regRxSlot, labelUser),
 		onlyDirect(m),
 		at(labelDirect, onlyUnmarked()),
-		onlyTaken(cfg),
 		takeHeader(),
 		count(regRxSlot, regInnerLength, slotRxPackets, slotRxBytes),
 		deliver(cfg),
@@ -196,27 +193,6 @@ func onlyFrom() asm.Instructions {
 	}
 }
 
-// onlyTaken leaves to user space what is longer than the TUN's MTU, which the
-// kernel would drop on the way in (is_skb_forwardable in net/core/dev.c). Such
-// packets are rare, but written to the TUN they would get through.
-//
-//	u32 mtu_len = length;
-//	if (bpf_check_mtu(skb, TUN, &mtu_len, 0, 0) != 0)
-//		goto user;
-func onlyTaken(cfg Config) asm.Instructions {
-	return asm.Instructions{
-		asm.StoreMem(asm.RFP, stackMTU, regInnerLength, asm.Word),
-		asm.Mov.Reg(asm.R1, regSkb),
-		asm.Mov.Imm(asm.R2, int32(cfg.TUN)),
-		asm.Mov.Reg(asm.R3, asm.RFP),
-		asm.Add.Imm(asm.R3, stackMTU),
-		asm.Mov.Imm(asm.R4, 0),
-		asm.Mov.Imm(asm.R5, 0),
-		asm.FnCheckMtu.Call(),
-		asm.JNE.Imm(asm.R0, 0, labelUser),
-	}
-}
-
 // takeHeader takes the outer headers away. What the network card said of the
 // outer checksum is forgotten; a checksum that is yet to be filled in stays so.
 // If it fails it has changed nothing.
@@ -234,7 +210,9 @@ func takeHeader() asm.Instructions {
 	}
 }
 
-// deliver has the packet arrive by the TUN.
+// deliver has the packet arrive by the TUN, whatever the TUN's MTU: it is no longer
+// asked about since Linux 5.12 (__bpf_rx_skb_no_mac in net/core/filter.c), as it is
+// not for what user space writes.
 //
 //	return bpf_redirect(TUN, BPF_F_INGRESS);
 func deliver(cfg Config) asm.Instructions {

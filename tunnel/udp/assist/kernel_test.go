@@ -83,6 +83,23 @@ func TestUDP(t *testing.T) {
 	b.untouched()
 }
 
+// What is longer than the TUN's MTU arrives by it all the same.
+func TestLongArrivals(t *testing.T) {
+	t.Parallel()
+	a, b := newPair(t, 1500)
+	b.ip("link", "set", "flannel0", "mtu", "1000")
+	c := b.listen()
+	_, err := a.listen().WriteTo(make([]byte, 1400), c.LocalAddr())
+	check(t, err)
+	n, _, err := c.ReadFrom(make([]byte, 1500))
+	check(t, err)
+	if n != 1400 {
+		t.Errorf("%d bytes arrived", n)
+	}
+	a.untouched()
+	b.untouched()
+}
+
 // The sums of TCP segments are left to the device, which is a veth: they are
 // never filled in.
 func TestTCP(t *testing.T) {
