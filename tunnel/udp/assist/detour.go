@@ -30,16 +30,13 @@ const (
 	detourOverhead = overhead + gpeLen
 )
 
-// What onlyDirect finds out is in these, until keepForDetour.
-const (
-	regRxLast = asm.R2 // where the time of the flow is
-	regRxPort = asm.R4 // the device's port, in network byte order; not 0
-)
+// regRxLast is where the time of the flow is, until keepForDetour.
+const regRxLast = asm.R2
 
 // The ingress program's stack on the detour, below the keys of maps.
 const (
-	stackLast      = -8 - 8
-	stackPort      = stackLast - 8
+	stackLast      = -8 - 8             // where the time of the flow is
+	stackPort      = stackLast - 8      // the device's port, in network byte order; not 0
 	stackMark      = stackPort - 8      // what the packet is to be marked with
 	stackRxPackets = stackMark - 8      // what it counts for
 	stackRxBytes   = stackRxPackets - 8 // the same
@@ -64,12 +61,10 @@ const (
 	labelAway   = "away"
 )
 
-// onlyDirect has TCP superpackets make the detour, if there is a device for it,
-// and TCP packets of a flow that lately made it. Other superpackets it leaves to
-// user space.
+// onlyDirect has TCP superpackets make the detour, and TCP packets of a flow that
+// lately made it. Other superpackets it leaves to user space.
 //
-//	u32 port = node.detour_port;
-//	if (!port || inner->protocol != IPPROTO_TCP) {
+//	if (inner->protocol != IPPROTO_TCP) {
 //		if (skb->gso_size)
 //			goto user;
 //		goto direct;
@@ -86,9 +81,6 @@ const (
 func onlyDirect(m *shared) asm.Instructions {
 	const labelNone = "no_detour"
 	return slices.Concat(asm.Instructions{
-		asm.LoadMapValue(asm.R4, m.node.FD(), nodeDetourPort),
-		asm.LoadMem(asm.R4, asm.R4, 0, asm.Word),
-		asm.JEq.Imm(asm.R4, 0, labelNone),
 		loadPacket(asm.R1, innerIP+ipProtocol, asm.Byte),
 		asm.JNE.Imm(asm.R1, unix.IPPROTO_TCP, labelNone),
 	}, hashFlow(asm.R3, innerIP), placeOf(regRxLast, asm.R3, m.detours), asm.Instructions{
@@ -113,10 +105,7 @@ func onlyDirect(m *shared) asm.Instructions {
 
 // keepForDetour puts on the stack what onlyDirect knows, before calls lose it.
 func keepForDetour() asm.Instructions {
-	return asm.Instructions{
-		asm.StoreMem(asm.RFP, stackLast, regRxLast, asm.DWord),
-		asm.StoreMem(asm.RFP, stackPort, regRxPort, asm.Half),
-	}
+	return asm.Instructions{asm.StoreMem(asm.RFP, stackLast, regRxLast, asm.DWord)}
 }
 
 // detour is where onlyDirect sends packets. It makes the new headers.
@@ -127,8 +116,9 @@ func detour(cfg Config, m *shared) asm.Instructions {
 		countPieces(innerIP, regInnerLength, stackRxPackets, stackRxBytes, labelUser),
 		markSuper(m),
 		at(labelDetour, markOther(m)),
-		at(labelMarked, onlyShort()),
-		onlyListening(cfg),
+		at(labelMarked, noteDetour()),
+		onlyShort(),
+		onlyListening(cfg, m),
 		buildGPE(cfg, m),
 	)
 }
@@ -161,12 +151,24 @@ func markSuper(m *shared) asm.Instructions {
 // for.
 //
 //	mark = MARK, packets = 1, bytes = length;
-//	marked:
 func markOther(m *shared) asm.Instructions {
 	return append(storeNumber(stackRxPackets, 1),
 		asm.StoreImm(asm.RFP, stackMark, int64(int32(m.mark)), asm.Word),
 		asm.StoreMem(asm.RFP, stackRxBytes, regInnerLength, asm.DWord),
 	)
+}
+
+// noteDetour notes that the flow makes the detour: also if it cannot, and is user
+// space's. Then its packets are not to pass by its superpackets there, either.
+//
+//	marked:
+//	*last = bpf_ktime_get_ns();
+func noteDetour() asm.Instructions {
+	return asm.Instructions{
+		asm.FnKtimeGetNs.Call(),
+		asm.LoadMem(asm.R1, asm.RFP, stackLast, asm.DWord),
+		asm.StoreMem(asm.R1, 0, asm.R0, asm.DWord),
+	}
 }
 
 // onlyShort leaves to user space what has no room for the longer headers.
@@ -178,18 +180,24 @@ func onlyShort() asm.Instructions {
 }
 
 // onlyListening leaves a packet to user space while nothing would take it: while
-// the device is down, or gone and not yet made anew.
+// there is no device, or it is down, or gone and not yet made anew.
 //
+//	u16 port = node.detour_port;
+//	if (!port)
+//		goto user;
 //	struct bpf_sock_tuple tuple = {LOCAL, LOCAL, port, port};
 //	struct bpf_sock *socket = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
 //	if (!socket)
 //		goto user;
 //	bpf_sk_release(socket);
-func onlyListening(cfg Config) asm.Instructions {
+func onlyListening(cfg Config, m *shared) asm.Instructions {
 	return asm.Instructions{
+		asm.LoadMapValue(asm.R1, m.node.FD(), nodeDetourPort),
+		asm.LoadMem(asm.R1, asm.R1, 0, asm.Word),
+		asm.JEq.Imm(asm.R1, 0, labelUser),
+		asm.StoreMem(asm.RFP, stackPort, asm.R1, asm.Half),
 		asm.StoreImm(asm.RFP, stackSockets, int64(wire32(cfg.Local)), asm.Word),
 		asm.StoreImm(asm.RFP, stackSockets+4, int64(wire32(cfg.Local)), asm.Word),
-		asm.LoadMem(asm.R1, asm.RFP, stackPort, asm.Half),
 		asm.StoreMem(asm.RFP, stackSockets+8, asm.R1, asm.Half),
 		asm.StoreMem(asm.RFP, stackSockets+10, asm.R1, asm.Half),
 		asm.Mov.Reg(asm.R1, regSkb),
@@ -259,12 +267,10 @@ func onlyTCPs() asm.Instructions {
 	}
 }
 
-// makeGPERoom makes room behind the IP header, and notes that the flow makes the
-// detour. If it fails it has changed nothing.
+// makeGPERoom makes room behind the IP header. If it fails it has changed nothing.
 //
 //	if (bpf_skb_adjust_room(skb, gpeLen, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET))
 //		goto user;
-//	*last = bpf_ktime_get_ns();
 func makeGPERoom() asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Reg(asm.R1, regSkb),
@@ -273,9 +279,6 @@ func makeGPERoom() asm.Instructions {
 		asm.Mov.Imm(asm.R4, unix.BPF_F_ADJ_ROOM_FIXED_GSO|unix.BPF_F_ADJ_ROOM_NO_CSUM_RESET),
 		asm.FnSkbAdjustRoom.Call(),
 		asm.JNE.Imm(asm.R0, 0, labelUser),
-		asm.FnKtimeGetNs.Call(),
-		asm.LoadMem(asm.R1, asm.RFP, stackLast, asm.DWord),
-		asm.StoreMem(asm.R1, 0, asm.R0, asm.DWord),
 	}
 }
 

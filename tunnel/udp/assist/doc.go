@@ -28,7 +28,7 @@
 // knows; the device's program hands on what has the mark and drops all else. Other
 // TCP packets of such a flow make the detour, too, until it had none for 100 ms, so
 // that they do not pass by its superpackets. While the device is not there, or
-// nothing listens on its port, superpackets are left to user space. Heal makes it
+// nothing listens on its port, all of these are left to user space. Heal makes it
 // anew. It goes with the TUN, at the latest.
 //
 // Whether superpackets reach a peer whole a trial tells (Try; see package probe):

@@ -168,9 +168,6 @@ func TestIngressSuperpackets(t *testing.T) {
 			t.Errorf("%s: %s, want %s", c.name, detourNames[got], detourNames[c.want])
 		}
 	}
-	if got := h.times(0); len(got) != 0 {
-		t.Errorf("times were noted before anything was sent: %v", got)
-	}
 	frame := unhex(t, tcpDatagram)
 	if got := h.verdict(frame, 8); got != detoured {
 		t.Errorf("the checksum of the test's datagram: %s", detourNames[got])
@@ -179,45 +176,69 @@ func TestIngressSuperpackets(t *testing.T) {
 	if got := h.verdict(frame, 8); got != tcxNext {
 		t.Errorf("there is no device: %s", detourNames[got])
 	}
+	if got := h.verdict(frame, 0); got != tcxNext {
+		t.Errorf("there is no device: what follows a superpacket: %s", detourNames[got])
+	}
 	h.detour(h.port ^ 1)
 	if got := h.verdict(frame, 8); got != tcxNext {
 		t.Errorf("nobody listens: %s", detourNames[got])
 	}
 }
 
-// A packet that is no superpacket makes the detour if its flow lately did.
+// A packet that is no superpacket makes the detour if its flow lately did, or is
+// user space's if it cannot, as the flow's superpackets then are.
 func TestIngressFlows(t *testing.T) {
 	t.Parallel()
 	h := newEntering(t)
 	tcp := unhex(t, tcpDatagram)
 	future := now(t) + uint64(time.Hour)
 	mine := place(t, tcp[innerIP:])
+	const keeps, forgets, notes = 0, 1, 2 // what becomes of the flow's time
 	for _, c := range []struct {
-		name  string
-		frame []byte
-		last  uint64
-		port  uint16
-		want  int32
-		keeps bool // the times as they are
+		name    string
+		frame   []byte
+		gsoSize uint32
+		last    uint64
+		port    uint16
+		want    int32
+		time    int
 	}{
-		{"never", tcp, 0, h.port, tcxRedirect, true},
-		{"lately", tcp, future, h.port, detoured, true},
-		{"some time ago", tcp, now(t) - uint64(flowSilence), h.port, tcxRedirect, false},
-		{"lately, but there is no device", tcp, future, 0, tcxRedirect, true},
-		{"lately, but nobody listens", tcp, future, h.port ^ 1, tcxNext, true},
-		{"lately, UDP", unhex(t, datagram), future, h.port, tcxRedirect, true},
-		{"lately, outer CE", ce(tcp), future, h.port, detoured, true},
-		{"never, outer CE", ce(tcp), 0, h.port, tcxNext, true},
-		{"some time ago, outer CE", ce(tcp), now(t) - uint64(flowSilence), h.port, tcxNext, false},
-		{"lately, without payload", short(tcp), future, h.port, detoured, true},
+		{"never", tcp, 0, 0, h.port, tcxRedirect, keeps},
+		{"lately", tcp, 0, future, h.port, detoured, notes},
+		{"some time ago", tcp, 0, now(t) - uint64(flowSilence), h.port, tcxRedirect, forgets},
+		{"never, no device", tcp, 0, 0, 0, tcxRedirect, keeps},
+		{"lately, but there is no device", tcp, 0, future, 0, tcxNext, notes},
+		{"lately, but nobody listens", tcp, 0, future, h.port ^ 1, tcxNext, notes},
+		{"some time ago, no device", tcp, 0, now(t) - uint64(flowSilence), 0, tcxRedirect, forgets},
+		{"lately, UDP", unhex(t, datagram), 0, future, h.port, tcxRedirect, keeps},
+		{"lately, outer CE", ce(tcp), 0, future, h.port, detoured, notes},
+		{"never, outer CE", ce(tcp), 0, 0, h.port, tcxNext, keeps},
+		{"some time ago, outer CE", ce(tcp), 0, now(t) - uint64(flowSilence), h.port, tcxNext, forgets},
+		{"lately, without payload", short(tcp), 0, future, h.port, detoured, notes},
+		{"a superpacket", tcp, 8, 0, h.port, detoured, notes},
+		{"a superpacket, no device", tcp, 8, 0, 0, tcxNext, notes},
+		{"a superpacket, nobody listens", tcp, 8, 0, h.port ^ 1, tcxNext, notes},
+		{"a superpacket that is none", short(tcp), 8, 0, h.port, tcxNext, keeps},
+		{"a superpacket that is UDP's", unhex(t, datagram), 8, 0, h.port, tcxNext, keeps},
 	} {
 		h.detour(c.port)
 		h.setTimes(c.last)
-		if got := h.verdict(c.frame, 0); got != c.want {
+		before := now(t)
+		if got := h.verdict(c.frame, c.gsoSize); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, detourNames[got], detourNames[c.want])
 		}
 		got := h.times(c.last)
-		if at, cleared := got[mine]; cleared == c.keeps || at != 0 || len(got) > 1 {
+		at, changed := got[mine]
+		var ok bool
+		switch c.time {
+		case keeps:
+			ok = len(got) == 0
+		case forgets:
+			ok = len(got) == 1 && changed && at == 0
+		case notes:
+			ok = len(got) == 1 && at >= before && at <= now(t)
+		}
+		if !ok {
 			t.Errorf("%s: changed times %v", c.name, got)
 		}
 	}

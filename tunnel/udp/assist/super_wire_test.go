@@ -249,6 +249,35 @@ func TestSuperpacketOrder(t *testing.T) {
 	b.untouched()
 }
 
+// While there is no device a superpacket's whole flow is user space's, so that none
+// of it overtakes there.
+func TestSuperpacketOrderWithoutDevice(t *testing.T) {
+	t.Parallel()
+	a, b := newSuperPair(t, 1500)
+	out := a.frames("flannel0")
+	plain := packet.VnetHdr{Flags: packet.FlagNeedsCsum, CsumStart: ipLen, CsumOffset: tcpChecksum}
+	for i, do := range [][]string{{"link", "set", deviceName, "down"}, {"link", "delete", deviceName}} {
+		b.ip(do...)
+		header, pkt := super(uint16(i + 1))
+		small := innerTCP(0, uint16(i+1), 0x10, timestamps, 0)
+		out.sendWith(header, pkt)
+		out.sendWith(plain, small)
+		var all [][]byte
+		waitFor(t, "two packets at the socket", func() bool {
+			_, got := b.took()
+			all = append(all, got...)
+			return len(all) >= 2
+		})
+		if !slices.EqualFunc(all, [][]byte{pkt, small}, bytes.Equal) {
+			t.Errorf("%v: the socket got %x", do, all)
+		}
+	}
+	if _, rx := b.assist.Traffic(subnet(1)); rx != (Count{}) {
+		t.Errorf("the kernel took %v", rx)
+	}
+	a.untouched()
+}
+
 // plainCard is a device's lack of everything that would leave a superpacket whole.
 var plainCard = map[string]bool{
 	"tx-checksum-ip-generic": false, "tx-scatter-gather": false, "tx-generic-segmentation": false,
