@@ -12,7 +12,7 @@ import (
 // sum of 0a05 0100 0a05 0200 0006 003c.
 const trial = "45000050000040004006239f" + "0a050100" + "0a050200" +
 	"205e205e" + "00000000" + "00000000" + "50140000" + "174c0000" +
-	"77656674" + "01010000" + "0102030405060708" + "000000000000000000000000000000000000000000000000"
+	"77656674" + "01010050" + "0102030405060708" + "000000000000000000000000000000000000000000000000"
 
 func trialBytes(t testing.TB) []byte {
 	t.Helper()
@@ -24,8 +24,8 @@ func trialBytes(t testing.TB) []byte {
 }
 
 func TestBuildTrial(t *testing.T) {
-	dst := bytes.Repeat([]byte{0xff}, 100)
-	b := BuildTrial(dst, here, there, 0x0102030405060708, 60)
+	b := bytes.Repeat([]byte{0xff}, TrialLen(60, 2))
+	BuildTrial(b, here, there, 0x0102030405060708)
 	if want := trialBytes(t); !bytes.Equal(b, want) {
 		t.Errorf("trial\n%x, want\n%x", b, want)
 	}
@@ -38,15 +38,18 @@ func TestBuildTrial(t *testing.T) {
 	if _, _, ok := Read(b); ok {
 		t.Error("it is taken for a probe")
 	}
-	if got := hex.EncodeToString(BuildReply(dst, there, here, 0x0102030405060708)); got != reply {
+	if got := hex.EncodeToString(BuildReply(make([]byte, Len), there, here, 0x0102030405060708)); got != reply {
 		t.Errorf("reply\n%s, want\n%s", got, reply)
 	}
 }
 
-// What a kernel makes of it: two segments of that length, with right checksums.
+// What a kernel makes of it: segments of that length, with right checksums, the
+// first of which is no trial, even if it is a superpacket.
 func TestTrialIsASuperpacket(t *testing.T) {
-	for _, segment := range []int{MinTrialSegment, 548, 1472, 15000} {
-		b := BuildTrial(make([]byte, TrialLen(segment)), here, there, 7, segment)
+	for _, c := range []struct{ segment, segments int }{{MinTrialSegment, 2}, {548, 2}, {1472, 2}, {1472, 45}, {15000, 4}} {
+		segment := c.segment
+		b := make([]byte, TrialLen(segment, c.segments))
+		BuildTrial(b, here, there, 7)
 		if nonce, ok := ReadTrial(b); nonce != 7 || !ok {
 			t.Errorf("%d: read as %d %v", segment, nonce, ok)
 		}
@@ -54,19 +57,22 @@ func TestTrialIsASuperpacket(t *testing.T) {
 		if why := info.Parse(b); why != packet.OK || !info.DF || info.Src != here || info.Dst != there {
 			t.Fatalf("%d: %+v, %v", segment, info, why)
 		}
-		seg, segs := packet.NewSegmenter(4), packet.Segments{}
+		seg, segs := packet.NewSegmenter(64), packet.Segments{}
 		hdr := packet.VnetHdr{Flags: packet.FlagNeedsCsum, GSOType: packet.GSOTCPv4, GSOSize: uint16(segment - 40), CsumStart: 20, CsumOffset: 16}
 		if why := seg.Load(hdr, b, &info); why != packet.OK {
 			t.Fatalf("%d: %v", segment, why)
 		}
-		if !seg.Next(&segs) || segs.Count != 2 || segs.Size != segment || segs.Last != segment {
-			t.Fatalf("%d: cut into %+v", segment, segs)
+		if !seg.Next(&segs) || segs.Count != c.segments || segs.Size != segment || segs.Last != segment {
+			t.Fatalf("%d: cut into %d of %d", segment, segs.Count, segs.Size)
 		}
-		for i := range 2 {
+		for i := range c.segments {
 			whole := bytes.Join(segs.Slice(i, i+1), nil)
 			pseudo := []byte{0, packet.ProtoTCP, byte((segment - 20) >> 8), byte(segment - 20)}
 			if packet.Sum(whole[20:], packet.Sum(pseudo, packet.Sum(whole[12:20], 0))) != 0xffff {
 				t.Errorf("%d: segment %d has a wrong checksum", segment, i)
+			}
+			if _, ok := ReadTrial(whole); ok {
+				t.Errorf("%d: segment %d is taken for a trial", segment, i)
 			}
 		}
 	}
@@ -95,6 +101,7 @@ func TestReadTrialRefuses(t *testing.T) {
 		{"magic", func(b []byte) []byte { b[40] = 'W'; return b }},
 		{"version", func(b []byte) []byte { b[44] = 2; return b }},
 		{"kind 0", func(b []byte) []byte { b[45] = 0; return b }},
+		{"part of a longer one", func(b []byte) []byte { b[47]++; return b }},
 		{"a reply", func(b []byte) []byte { b[45] = 2; return b }},
 	} {
 		if _, ok := ReadTrial(c.change(trialBytes(t))); ok {
@@ -122,8 +129,9 @@ func FuzzReadTrial(f *testing.F) {
 		if why := info.Parse(b); why != packet.OK || info.Fragment != packet.NotFragment || info.Protocol != packet.ProtoTCP {
 			t.Fatalf("a trial that is no TCP packet: %+v, %v", info, why)
 		}
-		built := BuildTrial(make([]byte, len(b)+1), info.Src, info.Dst, nonce, (len(b)+41)/2)
-		if !bytes.Equal(built[20:24], b[20:24]) || !bytes.Equal(built[32:34], b[32:34]) || !bytes.Equal(built[40:46], b[40:46]) || !bytes.Equal(built[48:56], b[48:56]) {
+		built := make([]byte, len(b))
+		BuildTrial(built, info.Src, info.Dst, nonce)
+		if !bytes.Equal(built[20:24], b[20:24]) || !bytes.Equal(built[32:34], b[32:34]) || !bytes.Equal(built[40:56], b[40:56]) {
 			t.Fatalf("read %x, which would have been built %x", b, built)
 		}
 	})

@@ -244,6 +244,7 @@ func TestSuperpacketsGivenUp(t *testing.T) {
 			a.lookAtSuperpackets(c.now)
 			return c.k.on[lease.Subnet.IPv4]
 		}
+		look()
 		if look(); !look() {
 			t.Fatalf("%s: off from the beginning", name)
 		}

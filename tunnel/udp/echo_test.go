@@ -103,9 +103,9 @@ func TestTrialAnswers(t *testing.T) {
 
 // trialFrom is a trial as it comes out of the TUN.
 func trialFrom(from, to string, hdr packet.VnetHdr) []byte {
-	b := make([]byte, packet.VnetHdrLen+probe.TrialLen(1472))
+	b := make([]byte, packet.VnetHdrLen+probe.TrialLen(1472, 2))
 	hdr.Encode(b)
-	probe.BuildTrial(b[packet.VnetHdrLen:], addr(from), addr(to), 77, 1472)
+	probe.BuildTrial(b[packet.VnetHdrLen:], addr(from), addr(to), 77)
 	return b
 }
 

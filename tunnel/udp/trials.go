@@ -13,12 +13,14 @@ import (
 
 // The kernel sends a peer TCP superpackets while trials (package probe) prove
 // that they arrive whole: where the underlay or a card cuts them up, user space
-// is the faster way. On by one answer, off by trialMisses misses in a row.
+// is the faster way. The first trials are short. The one that an answer to such
+// leads to is as long as superpackets get, for a card may cut the longest only: on
+// by an answer to that, off by trialMisses misses in a row.
 const (
 	trialMisses = 2
 
 	// trialInterval is between the trials of a peer that is sent superpackets but
-	// rarely. One that is sent some has a trial with each look.
+	// rarely, which are short. One that is sent some has a full one with each look.
 	trialInterval = time.Minute
 
 	// After a miss, a peer that is sent none is tried again after firstPause, and
@@ -38,7 +40,8 @@ const (
 type superpacketKernel interface {
 	SetSuperpackets(subnet netip.Prefix, on bool)
 	SuperpacketsSent(subnet netip.Prefix) uint64
-	Try(own netip.Addr, subnet netip.Prefix, nonce uint64) error // EAGAIN: not now
+	TakeFlows() error
+	Try(own netip.Addr, subnet netip.Prefix, nonce uint64, full bool) error // EAGAIN: not now
 }
 
 // trials decide to which peers the kernel sends superpackets. They are for one
@@ -48,12 +51,15 @@ type trials struct {
 	kernel superpacketKernel
 	open   func(own netip.Addr, p *tunnel.Peer, now time.Time) // the way for answers
 	peers  map[*tunnel.PeerState]*trial
-	turn   int // which peer is first to be tried
+	turn   int  // which peer is first to be tried
+	turned bool // with this look the kernel has begun to send some peer superpackets
 }
 
 // trial is what is known of one peer.
 type trial struct {
 	on     bool          // the kernel sends it superpackets
+	used   bool          // and has sent some since the last look but one
+	full   bool          // a short trial was answered since it was off last
 	first  uint64        // number of the first trial whose answer counts; 0: none is sent yet
 	asked  time.Time     // when the trial under way was sent; zero: none is
 	misses int           // in a row
@@ -71,6 +77,7 @@ func newTrials(log *slog.Logger, kernel superpacketKernel, open func(netip.Addr,
 // the next look.
 func (ts *trials) look(now time.Time, own netip.Addr, peers []*tunnel.Peer) {
 	ts.forget(peers)
+	ts.turned = false
 	left, next := trialsAtOnce, -1
 	for i := range peers {
 		at := (ts.turn + i) % len(peers)
@@ -91,6 +98,18 @@ func (ts *trials) look(now time.Time, own netip.Addr, peers []*tunnel.Peer) {
 		}
 	}
 	ts.turn = max(next, 0)
+	if ts.turned {
+		ts.takeFlows()
+	}
+}
+
+// takeFlows has the kernel take over the flows that user space carries, which it
+// would leave there until they are silent. Their packets may overtake each other
+// this once: TCP copes with that, and it ends a transfer's life on the slow way.
+func (ts *trials) takeFlows() {
+	if err := ts.kernel.TakeFlows(); err != nil {
+		ts.log.Warn("flows stay in user space until they pause", "error", err)
+	}
 }
 
 // known returns what is known of a peer. The kernel is told again of one that is
@@ -114,11 +133,14 @@ func (ts *trials) hear(t *trial, p *tunnel.Peer, now time.Time) {
 	answered := false
 	p.State.Trials.Take(func(seq uint64) { answered = answered || t.first != 0 && seq >= t.first })
 	switch {
+	case answered && !t.full:
+		t.full, t.first, t.asked, t.next = true, 0, time.Time{}, now
 	case answered:
 		t.asked, t.misses, t.pause = time.Time{}, 0, 0
 		t.next = now.Add(trialInterval)
 		if !t.on {
-			ts.turnTo(t, p, true, "a trial was answered")
+			ts.turned = true
+			ts.turnTo(t, p, true, "trials were answered")
 		}
 	case !t.asked.IsZero() && now.Sub(t.asked) >= trialSlack:
 		ts.missed(t, p, now, "trials are not answered")
@@ -146,7 +168,8 @@ func (ts *trials) due(t *trial, p *tunnel.Peer, now time.Time) bool {
 	if t.on {
 		t.sent = ts.kernel.SuperpacketsSent(p.Subnet.IPv4)
 	}
-	return t.asked.IsZero() && (t.sent != before || t.next.Sub(now) < trialSlack)
+	t.used = t.sent != before
+	return t.asked.IsZero() && (t.used || t.next.Sub(now) < trialSlack)
 }
 
 func (ts *trials) try(t *trial, p *tunnel.Peer, own netip.Addr, now time.Time) {
@@ -156,7 +179,7 @@ func (ts *trials) try(t *trial, p *tunnel.Peer, own netip.Addr, now time.Time) {
 	}
 	t.asked = now
 	ts.open(own, p, now)
-	err := ts.kernel.Try(own, p.Subnet.IPv4, nonce)
+	err := ts.kernel.Try(own, p.Subnet.IPv4, nonce, t.used || t.full && !t.on)
 	switch {
 	case errors.Is(err, unix.EAGAIN): // others are still on their way: it says nothing of this one's
 		t.asked = time.Time{}
@@ -168,7 +191,7 @@ func (ts *trials) try(t *trial, p *tunnel.Peer, own netip.Addr, now time.Time) {
 func (ts *trials) turnTo(t *trial, p *tunnel.Peer, on bool, why string) {
 	t.on, t.sent = on, ts.kernel.SuperpacketsSent(p.Subnet.IPv4)
 	if !on {
-		t.first = 0
+		t.full, t.used, t.first = false, false, 0
 	}
 	ts.kernel.SetSuperpackets(p.Subnet.IPv4, on)
 	ts.log.Debug("superpackets to a peer change their way", "subnet", p.Subnet.IPv4, "by_kernel", on, "why", why)

@@ -18,6 +18,7 @@ import (
 // trialKernel is a kernel that answers trials as it is told.
 type trialKernel struct {
 	whole bool // superpackets arrive, and trials with them
+	short bool // the short ones do
 	late  bool // answers come after the next look, not before
 	err   error
 
@@ -25,6 +26,8 @@ type trialKernel struct {
 	on    map[netip.Prefix]bool
 	sent  map[netip.Prefix]uint64
 	tried []netip.Prefix
+	full  string      // "s" for each trial that was short, "f" for the others
+	taken int         // how often it took over flows
 	asked []uint64    // the nonces of all trials
 	held  [2][]func() // answers that are on their way, for one look and two
 }
@@ -33,18 +36,21 @@ func (k *trialKernel) SetSuperpackets(subnet netip.Prefix, on bool) { k.on[subne
 
 func (k *trialKernel) SuperpacketsSent(subnet netip.Prefix) uint64 { return k.sent[subnet] }
 
-func (k *trialKernel) Try(own netip.Addr, subnet netip.Prefix, nonce uint64) error {
+func (k *trialKernel) TakeFlows() error { k.taken++; return nil }
+
+func (k *trialKernel) Try(own netip.Addr, subnet netip.Prefix, nonce uint64, full bool) error {
 	if own != addr(tunnel1) {
 		return fmt.Errorf("from %v", own)
 	}
 	k.tried, k.asked = append(k.tried, subnet), append(k.asked, nonce)
+	k.full += map[bool]string{false: "s", true: "f"}[full]
 	state := k.peers[subnet].State
 	switch {
 	case k.err != nil:
 		return k.err
 	case k.whole && k.late:
 		k.held[1] = append(k.held[1], func() { state.Trials.Note(nonce) })
-	case k.whole:
+	case k.whole, k.short && !full:
 		state.Trials.Note(nonce)
 	}
 	return nil
@@ -128,16 +134,16 @@ func TestTrials(t *testing.T) {
 	}{
 		{"whole", func(c *course) string {
 			c.k.whole = true
-			return c.seconds(3)
-		}, "-11"},
+			return c.seconds(4)
+		}, "--11"},
 		{"idle: each minute", func(c *course) string {
 			c.k.whole = true
-			return c.seconds(2 + 60 + 60 + 1)
-		}, "-1" + idleMinute + "+" + "1" + idleMinute[1:] + "1+"},
+			return c.seconds(3 + 60 + 60 + 1)
+		}, "--1" + idleMinute + "+" + "1" + idleMinute[1:] + "1+"},
 		{"in use: each second", func(c *course) string {
 			c.k.whole = true
-			return c.seconds(2) + c.busy(4) + c.seconds(2)
-		}, "-1++++11"},
+			return c.seconds(3) + c.busy(4) + c.seconds(2)
+		}, "--1++++11"},
 		{"never: less and less often", func(c *course) string {
 			return c.seconds(1 + 2 + 3 + 5 + 9 + 17 + 33 + 65 + 65)
 		}, "-" + "0-" + "00-" + "0000-" + "00000000-" + strings.Repeat("0", 16) + "-" + strings.Repeat("0", 32) + "-" +
@@ -148,51 +154,61 @@ func TestTrials(t *testing.T) {
 		}, "--0-000-"},
 		{"one miss in use", func(c *course) string {
 			c.k.whole = true
-			looks := c.seconds(2)
+			looks := c.seconds(3)
 			c.k.whole = false
 			looks += c.busy(1)
 			c.k.whole = true
 			return looks + " " + c.busy(4)
-		}, "-1+ ++++"},
+		}, "--1+ ++++"},
 		{"two misses in use", func(c *course) string {
 			c.k.whole = true
-			looks := c.seconds(2)
+			looks := c.seconds(3)
 			c.k.whole = false
 			return looks + c.busy(3) + c.seconds(5)
-		}, "-1++" + "0-00-0"},
+		}, "--1++" + "0-00-0"},
 		{"two misses while idle", func(c *course) string {
 			c.k.whole = true
-			looks := c.seconds(2 + 59)
+			looks := c.seconds(3 + 59)
 			c.k.whole = false
-			return looks[59:] + c.seconds(7)
+			return looks[60:] + c.seconds(7)
 		}, "11" + "++0-00-"},
 		{"two that cannot be sent", func(c *course) string {
 			c.k.whole = true
-			looks := c.seconds(2)
+			looks := c.seconds(3)
 			c.k.err = errors.New("no")
 			return looks + c.busy(3)
-		}, "-1+--"},
+		}, "--1+--"},
 		{"too many on their way", func(c *course) string {
 			c.k.err = fmt.Errorf("send a trial: %w", unix.EAGAIN)
 			looks := c.seconds(3)
 			c.k.whole, c.k.err = true, nil
-			looks += c.seconds(2)
+			looks += c.seconds(3)
 			c.k.err = unix.EAGAIN
 			looks += c.busy(4)
 			c.k.whole, c.k.err = false, nil
 			return looks + c.busy(3)
-		}, "---" + "-1" + "++++" + "++0"},
+		}, "---" + "--1" + "++++" + "++0"},
 		{"back again, and the pauses begin anew", func(c *course) string {
 			looks := c.seconds(1 + 2)
 			c.k.whole = true
-			looks += c.seconds(4)
+			looks += c.seconds(5)
 			c.k.whole = false
 			return looks + c.busy(2) + c.seconds(3)
-		}, "-0-" + "00-1" + "++" + "0-0"},
+		}, "-0-" + "00--1" + "++" + "0-0"},
+		{"the longest are cut", func(c *course) string {
+			c.k.short = true
+			return c.seconds(1 + 2 + 2 + 4)
+		}, "--0-00-00"},
+		{"the longest are cut from now on", func(c *course) string {
+			c.k.whole = true
+			looks := c.seconds(3)
+			c.k.whole, c.k.short = false, true
+			return looks + c.seconds(1) + c.busy(4) + c.seconds(3)
+		}, "--11" + "++0--00"},
 		{"late answers", func(c *course) string {
 			c.k.whole, c.k.late = true, true
-			return c.seconds(3) + c.busy(6)
-		}, "-01++++++"},
+			return c.seconds(5) + c.busy(6)
+		}, "-0-01++++++"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := newCourse(peerWithAssist(2))
@@ -200,6 +216,26 @@ func TestTrials(t *testing.T) {
 				t.Errorf("looks\n%s, want\n%s\n%s", got, test.want, &c.log)
 			}
 		})
+	}
+}
+
+// Trials are short but for the second and those of a peer in use. When one was
+// turned on, and only then, flows are taken over.
+func TestTrialLengths(t *testing.T) {
+	c := newCourse(peerWithAssist(2))
+	c.k.whole = true
+	c.seconds(2)
+	if c.k.taken != 0 {
+		t.Error("flows are taken over too early")
+	}
+	c.seconds(1)
+	c.busy(2)
+	c.seconds(61)
+	c.k.whole = false
+	c.busy(2)
+	c.seconds(5)
+	if want := "sf" + "ff" + "s" + "ff" + "ss"; c.k.full != want || c.k.taken != 1 {
+		t.Errorf("trials %s, want %s; flows were taken over %d times", c.k.full, want, c.k.taken)
 	}
 }
 
@@ -224,7 +260,7 @@ func TestTrialsOfPeerThatMoves(t *testing.T) {
 	moved := peerWithAssist(2)
 	moved.Endpoint = addr("192.0.2.99")
 	c.peers, c.k.peers[moved.Subnet.IPv4] = []*tunnel.Peer{moved}, moved
-	if looks += " " + c.seconds(3); looks != "-1111 -11" {
+	if looks += " " + c.seconds(3); looks != "--111 --1" {
 		t.Errorf("looks %s", looks)
 	}
 	// Without the assist, and with it again: the kernel has forgotten.
@@ -234,7 +270,7 @@ func TestTrialsOfPeerThatMoves(t *testing.T) {
 	c.k.on[moved.Subnet.IPv4] = false
 	looks = c.seconds(2)
 	c.peers = []*tunnel.Peer{moved}
-	if looks += " " + c.seconds(2); looks != "00 -1" {
+	if looks += " " + c.seconds(3); looks != "00 --1" {
 		t.Errorf("looks %s", looks)
 	}
 	// So quickly that no look is in between.
@@ -247,7 +283,7 @@ func TestTrialsOfPeerThatMoves(t *testing.T) {
 	for _, p := range c.peers {
 		c.k.peers[p.Subnet.IPv4] = p
 	}
-	c.seconds(2)
+	c.seconds(3)
 	c.peers = c.peers[1:2]
 	if got := c.seconds(1); got != "1" || len(c.trials.peers) != 1 {
 		t.Errorf("looks %s, %d peers are remembered", got, len(c.trials.peers))
@@ -270,7 +306,7 @@ func TestTrialsStop(t *testing.T) {
 	state := c.peers[0].State
 	_, nonce := state.Trials.Next()
 	state.Trials.Note(nonce)
-	if looks += " " + c.seconds(3); looks != "-111 -0-" {
+	if looks += " " + c.seconds(3); looks != "--11 -0-" {
 		t.Errorf("looks %s", looks)
 	}
 }
@@ -299,7 +335,7 @@ func TestTrialsAnsweredTooLate(t *testing.T) {
 			}
 		}
 		c.k.whole = true
-		looks := c.seconds(2)
+		looks := c.seconds(3)
 		c.k.whole = false
 		given, before := test.giveUp(c)
 		looks += given
@@ -309,7 +345,9 @@ func TestTrialsAnsweredTooLate(t *testing.T) {
 		answer(before)
 		looks += " " + c.seconds(1)
 		answer(c.k.asked[len(c.k.asked)-1])
-		if looks += " " + c.seconds(1); !strings.HasPrefix(looks, "-1++0") || !strings.HasSuffix(looks, "- 0 1") {
+		looks += " " + c.seconds(1)
+		answer(c.k.asked[len(c.k.asked)-1])
+		if looks += " " + c.seconds(1); !strings.HasPrefix(looks, "--1++0") || !strings.HasSuffix(looks, "- 0 - 1") {
 			t.Errorf("%s: looks %s", test.name, looks)
 		}
 	}
@@ -325,7 +363,7 @@ func TestTrialsAreBounded(t *testing.T) {
 	}
 	c := newCourse(peers...)
 	c.k.whole = true
-	for look, want := range []int{trialsAtOnce, trialsAtOnce, 100, 0} {
+	for look, want := range []int{trialsAtOnce, trialsAtOnce, trialsAtOnce, trialsAtOnce, 200, 0} {
 		before := len(c.k.tried)
 		c.seconds(1)
 		if n := len(c.k.tried) - before; n != want {
@@ -349,7 +387,7 @@ func TestTrialsAreBounded(t *testing.T) {
 		times[subnet]++
 	}
 	for subnet, n := range times {
-		if n < 2 || n > 3 {
+		if n < 3 || n > 4 {
 			t.Errorf("%v was tried %d times", subnet, n)
 		}
 	}

@@ -38,7 +38,7 @@ func TestHealHoldsNobodyUp(t *testing.T) {
 		a.assist.SetLimit(subnet(2), 1400)
 		a.assist.SetSuperpackets(subnet(2), false)
 		a.assist.Drops()
-		if a.assist.Superpackets() != nil || a.assist.Try(subnet(1).Addr(), subnet(2), 1) != nil {
+		if a.assist.Superpackets() != nil || a.assist.Try(subnet(1).Addr(), subnet(2), 1, false) != nil {
 			t.Error("what leaves does not need it")
 		}
 		a.set(a.peer(b))

@@ -89,7 +89,7 @@ func TestSuperpacketsRefused(t *testing.T) {
 		a.set(a.peer(b))
 		for what, err := range map[string]error{
 			"Superpackets": a.assist.Superpackets(),
-			"Try":          a.assist.Try(subnet(1).Addr(), subnet(2), 1),
+			"Try":          a.assist.Try(subnet(1).Addr(), subnet(2), 1, false),
 			"Heal":         a.heal(),
 		} {
 			if err == nil || !strings.Contains(err.Error(), c.says) {
@@ -110,12 +110,12 @@ func TestTryRefuses(t *testing.T) {
 	peer.Limit = 55
 	a.set(peer, Peer{Subnet: pfx("10.5.3.0/24")})
 	for _, subnet := range []netip.Prefix{pfx("10.5.9.0/24"), pfx("10.5.3.0/24"), subnet(2)} {
-		if err := a.assist.Try(inner(1), subnet, 1); err == nil || !strings.Contains(err.Error(), subnet.String()) {
+		if err := a.assist.Try(inner(1), subnet, 1, true); err == nil || !strings.Contains(err.Error(), subnet.String()) {
 			t.Errorf("a trial to %v: %v", subnet, err)
 		}
 	}
 	check(t, a.assist.Close())
-	if a.assist.Try(inner(1), subnet(2), 1) == nil || a.assist.Superpackets() == nil || a.heal() == nil {
+	if a.assist.Try(inner(1), subnet(2), 1, false) == nil || a.assist.Superpackets() == nil || a.heal() == nil {
 		t.Error("no error after Close")
 	}
 	a.assist.SetSuperpackets(subnet(2), true)

@@ -46,26 +46,24 @@ func TestTrialArrives(t *testing.T) {
 	t.Parallel()
 	a, b := newSuperPair(t, 1500)
 	a.assist.SetSuperpackets(subnet(2), false)
-	check(t, a.assist.Try(subnet(1).Addr(), subnet(2), 0x0102030405060708))
-	var got []byte
-	waitFor(t, "the trial in user space", func() bool {
-		sent, _ := b.took()
-		for _, p := range sent {
-			got = p
+	for _, segments := range []int{2, 45} {
+		check(t, a.assist.Try(subnet(1).Addr(), subnet(2), 0x0102030405060708, segments > 2))
+		var all [][]byte
+		waitFor(t, "the trial in user space", func() bool { all, _ = b.took(); return len(all) > 0 })
+		got := all[0]
+		var header packet.VnetHdr
+		header.Decode(got)
+		header.HdrLen = 0 // of what lies in one piece
+		if want := (packet.VnetHdr{
+			Flags: packet.FlagNeedsCsum, GSOType: packet.GSOTCPv4, GSOSize: 1432, CsumStart: 20, CsumOffset: 16,
+		}); header != want {
+			t.Errorf("it has the header %+v, want %+v", header, want)
 		}
-		return len(sent) > 0
-	})
-	var header packet.VnetHdr
-	header.Decode(got)
-	header.HdrLen = 0 // of what lies in one piece
-	if want := (packet.VnetHdr{
-		Flags: packet.FlagNeedsCsum, GSOType: packet.GSOTCPv4, GSOSize: 1432, CsumStart: 20, CsumOffset: 16,
-	}); header != want {
-		t.Errorf("it has the header %+v, want %+v", header, want)
-	}
-	want := probe.BuildTrial(make([]byte, probe.TrialLen(1472)), subnet(1).Addr(), subnet(2).Addr(), 0x0102030405060708, 1472)
-	if !bytes.Equal(got[packet.VnetHdrLen:], want) {
-		t.Errorf("%x, want %x", got[packet.VnetHdrLen:], want)
+		want := make([]byte, probe.TrialLen(1472, segments))
+		probe.BuildTrial(want, subnet(1).Addr(), subnet(2).Addr(), 0x0102030405060708)
+		if !bytes.Equal(got[packet.VnetHdrLen:], want) {
+			t.Errorf("%d segments: %d bytes, want %d, or other ones", segments, len(got)-packet.VnetHdrLen, len(want))
+		}
 	}
 	for _, h := range []*host{a, b} {
 		if tx, rx := h.assist.Traffic(subnet(3 - h.number)); tx != (Count{}) || rx != (Count{}) || h.assist.SuperpacketsSent(subnet(3-h.number)) != 0 {
@@ -73,6 +71,51 @@ func TestTrialArrives(t *testing.T) {
 		}
 	}
 	a.untouched()
+}
+
+// A device that cuts the longest superpackets only, into shorter ones, lets short
+// trials through, and what it makes of a full one is no trial.
+func TestTrialIsCut(t *testing.T) {
+	t.Parallel()
+	a, b := newSuperPair(t, 1500)
+	a.ip("link", "set", "dev", "eth0", "gso_max_size", "16000")
+	for _, full := range []bool{true, false} {
+		check(t, a.assist.Try(subnet(1).Addr(), subnet(2), 7, full))
+	}
+	var all [][]byte
+	last := func() []byte { return all[len(all)-1][packet.VnetHdrLen:] }
+	waitFor(t, "the short trial", func() bool {
+		more, _ := b.took()
+		all = append(all, more...)
+		return len(all) > 0 && len(last()) == probe.TrialLen(1472, 2)
+	})
+	if _, ok := probe.ReadTrial(last()); !ok || len(all) < 2 {
+		t.Errorf("%d packets, the last of which is no trial", len(all))
+	}
+	for _, pkt := range all[:len(all)-1] {
+		if _, ok := probe.ReadTrial(pkt[packet.VnetHdrLen:]); ok {
+			t.Error("a piece is taken for a trial")
+		}
+	}
+}
+
+// A flow that user space carries is the kernel's from its next packet on.
+func TestTakeFlows(t *testing.T) {
+	t.Parallel()
+	a, b := newSuperPair(t, 1500)
+	a.assist.SetSuperpackets(subnet(2), false)
+	out, in := a.frames("flannel0"), b.frames("flannel0")
+	header, pkt := super(1)
+	for range 2 {
+		out.sendWith(header, pkt)
+		waitFor(t, "the superpacket in user space", func() bool { sent, _ := a.took(); return len(sent) == 1 })
+		a.assist.SetSuperpackets(subnet(2), true)
+	}
+	check(t, a.assist.TakeFlows())
+	out.sendWith(header, pkt)
+	if _, got := in.tcp(0); !bytes.Equal(got, pkt) {
+		t.Errorf("%x, want %x", got, pkt)
+	}
 }
 
 // onOneCPU keeps the calling goroutine's thread on one, always the same, until the

@@ -137,6 +137,20 @@ func (a *Assist) SetSuperpackets(subnet netip.Prefix, on bool) {
 	}
 }
 
+// TakeFlows has the kernel forget which flows user space carries: their next
+// packets are the kernel's, if they may be, and may overtake those on their way.
+func (a *Assist) TakeFlows() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.programs == nil {
+		return nil
+	}
+	if err := a.programs.flows.Put(uint32(0), make([]byte, 8*flowPlaces)); err != nil {
+		return fmt.Errorf("have the kernel forget user space's flows: %w", err)
+	}
+	return nil
+}
+
 // SuperpacketsSent is how many superpackets of a peer's the kernel has sent,
 // without a system call; trials are none. It is zero for a subnet that is no
 // peer's, or that of a peer without Public.
@@ -153,11 +167,11 @@ func (a *Assist) SuperpacketsSent(subnet netip.Prefix) uint64 {
 }
 
 // Try sends a trial (package probe) by the kernel to the tunnel address of a peer,
-// from this node's, with segments as long as the peer's Limit, whether
-// SetSuperpackets has been called for it or not. The peer's user space finds it in
+// from this node's, of two segments as long as the peer's Limit or of as many as
+// fit a superpacket, whether SetSuperpackets has been called for it or not. The peer's user space finds it in
 // its TUN if it has arrived whole. EAGAIN tells that as many trials are on their
 // way as the socket takes at once.
-func (a *Assist) Try(own netip.Addr, subnet netip.Prefix, nonce uint64) error {
+func (a *Assist) Try(own netip.Addr, subnet netip.Prefix, nonce uint64, full bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.super.why != nil {
@@ -171,6 +185,11 @@ func (a *Assist) Try(own netip.Addr, subnet netip.Prefix, nonce uint64) error {
 	if segment < probe.MinTrialSegment {
 		return fmt.Errorf("send a trial to %v: its path takes no more than %d bytes", subnet, segment)
 	}
-	trial := probe.BuildTrial(make([]byte, probe.TrialLen(segment)), own, subnet.Masked().Addr(), nonce, segment)
+	segments := 2
+	for full && probe.TrialLen(segment, segments+1) <= maxSuperpacket {
+		segments++
+	}
+	trial := make([]byte, probe.TrialLen(segment, segments))
+	probe.BuildTrial(trial, own, subnet.Masked().Addr(), nonce)
 	return a.super.trials.send(a.cfg.TUN, trial, segment)
 }

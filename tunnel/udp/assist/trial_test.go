@@ -76,7 +76,8 @@ func TestTrial(t *testing.T) {
 	last := h.marks("flannel0", tcxNext)
 	for i, segment := range []int{probe.MinTrialSegment, 576, 1472, 8972, maxLimit} {
 		nonce := uint64(i + 1)
-		trial := probe.BuildTrial(make([]byte, 1<<16), inner(1), inner(2), nonce, segment)
+		trial := make([]byte, probe.TrialLen(segment, 2))
+		probe.BuildTrial(trial, inner(1), inner(2), nonce)
 		check(t, s.send(h.index("flannel0"), trial, segment))
 		var sent [][]byte
 		waitFor(t, "the trial", func() bool { sent, _ = h.took(); return len(sent) > 0 })
@@ -106,7 +107,8 @@ func TestTrialNotSent(t *testing.T) {
 	h := newHosts(t, 1, 1500)[0]
 	s := h.openSender(1)
 	tun := h.index("flannel0")
-	trial := probe.BuildTrial(make([]byte, 1<<16), inner(1), inner(2), 1, 1472)
+	trial := make([]byte, probe.TrialLen(1472, 2))
+	probe.BuildTrial(trial, inner(1), inner(2), 1)
 	want := func(what string, err unix.Errno) {
 		t.Helper()
 		if got := s.send(tun, trial, 1472); !errors.Is(got, err) {
@@ -143,7 +145,8 @@ func TestSenderReceivesNothing(t *testing.T) {
 	h := newHosts(t, 1, 1500)[0]
 	s := h.openSender(1)
 	tun := h.index("flannel0")
-	trial := probe.BuildTrial(make([]byte, 1<<16), inner(1), inner(2), 1, 1472)
+	trial := make([]byte, probe.TrialLen(1472, 2))
+	probe.BuildTrial(trial, inner(1), inner(2), 1)
 	for range 3 {
 		check(t, s.send(tun, trial, 1472))
 		ping(t, h, inner(1), 56) // by lo
@@ -159,7 +162,8 @@ func TestSenderReceivesNothing(t *testing.T) {
 func TestSenderDescriptors(t *testing.T) { // not in parallel: it counts
 	h := newHosts(t, 1, 1500)[0]
 	tun := h.index("flannel0")
-	trial := probe.BuildTrial(make([]byte, 1<<16), inner(1), inner(2), 1, 1472)
+	trial := make([]byte, probe.TrialLen(1472, 2))
+	probe.BuildTrial(trial, inner(1), inner(2), 1)
 	before := descriptors(t)
 	for range 3 {
 		check(t, h.Do(func() error {
