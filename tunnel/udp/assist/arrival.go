@@ -23,7 +23,9 @@ func arrival(cfg Config, m *shared) asm.Instructions {
 const labelStranger = "stranger"
 
 // handTrial has a trial leave by the TUN, to user space: whole, for the TUN takes
-// superpackets. Its mark is what the egress program knows it by.
+// superpackets. Its mark is what the egress program knows it by. What sends it looks
+// at its TCP header (qdisc_pkt_len_init in net/core/dev.c), and knows where that is
+// from the device's GRO, which must stay on: no IP layer has seen the packet.
 //
 //	if (skb->mark == TRIAL)
 //		return bpf_redirect(TUN, 0);
