@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/weftnet/weft/tunnel/packet"
 )
 
@@ -170,24 +168,10 @@ func TestDetourForgedPieces(t *testing.T) {
 	const piece = 500
 	copy(pkt[piece-gpeLen:], forged(to))
 	copy(pkt[2*piece-gpeLen:], forged(to))
-	frame := make([]byte, innerIP, innerIP+len(pkt))
-	copy(frame, b.link("eth0").Attrs().HardwareAddr)
-	copy(frame[6:], a.link("eth0").Attrs().HardwareAddr)
-	copy(frame[12:], []byte{8, 0, versionAndLength, 0})
-	ip := frame[outerIP:]
-	binary.BigEndian.PutUint16(ip[ipLength:], uint16(overhead+len(pkt)))
-	ip[ipTTL], ip[ipProtocol] = 64, unix.IPPROTO_UDP
-	src, dst := outer(1).As4(), outer(2).As4()
-	copy(ip[ipSource:], src[:])
-	copy(ip[ipDestination:], dst[:])
-	fillSum(frame, outerIP)
-	binary.BigEndian.PutUint16(frame[outerUDP:], testPort)
-	binary.BigEndian.PutUint16(frame[outerUDP+udpDestination:], testPort)
-	binary.BigEndian.PutUint16(frame[outerUDP+udpLength:], uint16(udpLen+len(pkt)))
 	out.sendWith(packet.VnetHdr{
 		Flags: packet.FlagNeedsCsum, GSOType: packet.GSOUDPL4,
 		HdrLen: innerIP, GSOSize: piece, CsumStart: outerUDP, CsumOffset: udpChecksum,
-	}, append(frame, pkt...))
+	}, datagramTo(a, b, pkt))
 	waitFor(t, "the pieces at the socket", func() bool {
 		_, got := b.took()
 		return slices.ContainsFunc(got, func(p []byte) bool { return bytes.HasPrefix(pkt, p[:min(len(p), 100)]) })
