@@ -28,6 +28,10 @@ const (
 	firstPause = time.Second
 	lastPause  = 64 * time.Second
 
+	// takeInterval is the least between two times that the kernel takes over flows,
+	// however many peers are switched on, or how often.
+	takeInterval = time.Minute
+
 	// trialsAtOnce bounds the trials sent with one look, to all peers.
 	trialsAtOnce = 250
 
@@ -51,8 +55,9 @@ type trials struct {
 	kernel superpacketKernel
 	open   func(own netip.Addr, p *tunnel.Peer, now time.Time) // the way for answers
 	peers  map[*tunnel.PeerState]*trial
-	turn   int  // which peer is first to be tried
-	turned bool // with this look the kernel has begun to send some peer superpackets
+	turn   int       // which peer is first to be tried
+	turned bool      // the kernel has begun to send some peer superpackets since it took flows
+	tookAt time.Time // when it did so
 }
 
 // trial is what is known of one peer.
@@ -77,7 +82,6 @@ func newTrials(log *slog.Logger, kernel superpacketKernel, open func(netip.Addr,
 // the next look.
 func (ts *trials) look(now time.Time, own netip.Addr, peers []*tunnel.Peer) {
 	ts.forget(peers)
-	ts.turned = false
 	left, next := trialsAtOnce, -1
 	for i := range peers {
 		at := (ts.turn + i) % len(peers)
@@ -98,14 +102,16 @@ func (ts *trials) look(now time.Time, own netip.Addr, peers []*tunnel.Peer) {
 		}
 	}
 	ts.turn = max(next, 0)
-	if ts.turned {
+	if ts.turned && now.Sub(ts.tookAt) >= takeInterval {
+		ts.turned, ts.tookAt = false, now
 		ts.takeFlows()
 	}
 }
 
 // takeFlows has the kernel take over the flows that user space carries, which it
-// would leave there until they are silent. Their packets may overtake each other
-// this once: TCP copes with that, and it ends a transfer's life on the slow way.
+// would leave there until they are silent. Those to other peers come back with
+// their next superpacket. This once packets of all of them may overtake each other,
+// which TCP copes with: better than a transfer's life on the slow way.
 func (ts *trials) takeFlows() {
 	if err := ts.kernel.TakeFlows(); err != nil {
 		ts.log.Warn("flows stay in user space until they pause", "error", err)

@@ -139,6 +139,7 @@ func (a *Assist) SetSuperpackets(subnet netip.Prefix, on bool) {
 
 // TakeFlows has the kernel forget which flows user space carries: their next
 // packets are the kernel's, if they may be, and may overtake those on their way.
+// They are user space's again from the next superpacket on that is not the kernel's.
 func (a *Assist) TakeFlows() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
