@@ -63,7 +63,7 @@ type trials struct {
 // trial is what is known of one peer.
 type trial struct {
 	on     bool          // the kernel sends it superpackets
-	used   bool          // and has sent some since the last look but one
+	used   bool          // and has sent some between the last two looks
 	full   bool          // a short trial was answered since it was off last
 	first  uint64        // number of the first trial whose answer counts; 0: none is sent yet
 	asked  time.Time     // when the trial under way was sent; zero: none is
