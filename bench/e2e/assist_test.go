@@ -86,15 +86,21 @@ func (c *cluster) carriesMixed(t *testing.T) {
 // kernel carries its single packets.
 const flowletGap = 100 * time.Millisecond
 
-// keepsOrder has flows change between superpackets and single packets.
-func (c *cluster) keepsOrder(t *testing.T) {
-	a, b := c.hosts[0].Container, c.hosts[1].Container
-	var pauses []time.Duration
+// turnPauses are around flowletGap, each of them twice: before a flow changes
+// between superpackets and single packets.
+func turnPauses() (pauses []time.Duration) {
 	for range 2 {
 		for _, ms := range []time.Duration{0, 20, 60, 90, 97, 100, 103, 110, 130, 200} {
 			pauses = append(pauses, ms*time.Millisecond)
 		}
 	}
+	return pauses
+}
+
+// keepsOrder has flows change between superpackets and single packets.
+func (c *cluster) keepsOrder(t *testing.T) {
+	a, b := c.hosts[0].Container, c.hosts[1].Container
+	pauses := turnPauses()
 	before := c.sent(0)
 	tcp, err := traffic.TakeTurnsTCP(t.Context(), a.Namespace, b.Namespace, b.IPv4, pauses)
 	if err != nil || tcp.Reordered > 0 || tcp.Duplicate > 0 && tcp.Retransmitted == 0 {

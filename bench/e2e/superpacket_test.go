@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -150,12 +149,7 @@ func (c *cluster) carriesSuperpackets(from, to int) (sent carried) {
 // packets, which leave the receiving kernel by different ways.
 func (c *cluster) superpacketsInOrder(t *testing.T) {
 	a, b := c.hosts[0].Container, c.hosts[1].Container
-	var pauses []time.Duration
-	for range 2 {
-		for _, ms := range []time.Duration{0, 20, 60, 90, 97, 100, 103, 110, 130, 200} {
-			pauses = append(pauses, ms*time.Millisecond)
-		}
-	}
+	pauses := turnPauses()
 	before := c.sent(0)
 	r, err := traffic.TakeTurnsTCP(t.Context(), a.Namespace, b.Namespace, b.IPv4, pauses)
 	if err != nil || r.Reordered > 0 || r.OutOfOrder > 0 && r.Retransmitted == 0 || r.Duplicate > 0 && r.Retransmitted == 0 {

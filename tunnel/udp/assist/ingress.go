@@ -210,9 +210,9 @@ func takeHeader() asm.Instructions {
 	}
 }
 
-// deliver has the packet arrive by the TUN, whatever the TUN's MTU: it is no longer
-// asked about since Linux 5.12 (__bpf_rx_skb_no_mac in net/core/filter.c), as it is
-// not for what user space writes.
+// deliver has the packet arrive by the TUN, whatever the TUN's MTU: the kernel does
+// not ask for that on the way in (__bpf_rx_skb_no_mac in net/core/filter.c), as it
+// does not for what user space writes.
 //
 //	return bpf_redirect(TUN, BPF_F_INGRESS);
 func deliver(cfg Config) asm.Instructions {

@@ -168,10 +168,10 @@ func (a *Assist) SuperpacketsSent(subnet netip.Prefix) uint64 {
 }
 
 // Try sends a trial (package probe) by the kernel to the tunnel address of a peer,
-// from this node's, of two segments as long as the peer's Limit or of as many as
-// fit a superpacket, whether SetSuperpackets has been called for it or not. The peer's user space finds it in
-// its TUN if it has arrived whole. EAGAIN tells that as many trials are on their
-// way as the socket takes at once.
+// from this node's, whether SetSuperpackets has been called for it or not. It has
+// two segments as long as the peer's Limit or, if it is to be full, as many as fit
+// a superpacket. The peer's user space finds it in its TUN if it has arrived whole.
+// EAGAIN tells that as many trials are on their way as the socket takes at once.
 func (a *Assist) Try(own netip.Addr, subnet netip.Prefix, nonce uint64, full bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -67,6 +67,13 @@ func (h *host) marks(device string, verdict int32) func() uint32 {
 	}
 }
 
+// newTrial is one of two segments, from host 1 to host 2.
+func newTrial(segment int, nonce uint64) []byte {
+	trial := make([]byte, probe.TrialLen(segment, 2))
+	probe.BuildTrial(trial, inner(1), inner(2), nonce)
+	return trial
+}
+
 // A trial leaves by the TUN as a superpacket of two segments, with the mark.
 func TestTrial(t *testing.T) {
 	t.Parallel()
@@ -76,8 +83,7 @@ func TestTrial(t *testing.T) {
 	last := h.marks("flannel0", tcxNext)
 	for i, segment := range []int{probe.MinTrialSegment, 576, 1472, 8972, maxLimit} {
 		nonce := uint64(i + 1)
-		trial := make([]byte, probe.TrialLen(segment, 2))
-		probe.BuildTrial(trial, inner(1), inner(2), nonce)
+		trial := newTrial(segment, nonce)
 		check(t, s.send(h.index("flannel0"), trial, segment))
 		var sent [][]byte
 		waitFor(t, "the trial", func() bool { sent, _ = h.took(); return len(sent) > 0 })
@@ -107,8 +113,7 @@ func TestTrialNotSent(t *testing.T) {
 	h := newHosts(t, 1, 1500)[0]
 	s := h.openSender(1)
 	tun := h.index("flannel0")
-	trial := make([]byte, probe.TrialLen(1472, 2))
-	probe.BuildTrial(trial, inner(1), inner(2), 1)
+	trial := newTrial(1472, 1)
 	want := func(what string, err unix.Errno) {
 		t.Helper()
 		if got := s.send(tun, trial, 1472); !errors.Is(got, err) {
@@ -145,8 +150,7 @@ func TestSenderReceivesNothing(t *testing.T) {
 	h := newHosts(t, 1, 1500)[0]
 	s := h.openSender(1)
 	tun := h.index("flannel0")
-	trial := make([]byte, probe.TrialLen(1472, 2))
-	probe.BuildTrial(trial, inner(1), inner(2), 1)
+	trial := newTrial(1472, 1)
 	for range 3 {
 		check(t, s.send(tun, trial, 1472))
 		ping(t, h, inner(1), 56) // by lo
@@ -162,8 +166,7 @@ func TestSenderReceivesNothing(t *testing.T) {
 func TestSenderDescriptors(t *testing.T) { // not in parallel: it counts
 	h := newHosts(t, 1, 1500)[0]
 	tun := h.index("flannel0")
-	trial := make([]byte, probe.TrialLen(1472, 2))
-	probe.BuildTrial(trial, inner(1), inner(2), 1)
+	trial := newTrial(1472, 1)
 	before := descriptors(t)
 	for range 3 {
 		check(t, h.Do(func() error {
