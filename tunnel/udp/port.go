@@ -57,6 +57,7 @@ var (
 type fdPoller struct {
 	ports []int
 	fds   []unix.PollFd // the eventfd that ends all waiting, and the ports
+	limit unix.Timespec
 }
 
 func newPoller(stop int, ports ...int) *fdPoller {
@@ -72,14 +73,15 @@ func (p *fdPoller) poll(ports []portState, timeout time.Duration) {
 			p.fds[1+i].Fd = -1 // passed over
 		}
 	}
-	ms := -1
+	var limit *unix.Timespec
 	if timeout > 0 {
-		ms = int(max(timeout/time.Millisecond, 1))
+		p.limit = unix.NsecToTimespec(int64(timeout))
+		limit = &p.limit
 	}
 	for {
 		// EINTR is frequent: the Go runtime preempts by signals. A timeout
 		// then starts anew, which no caller minds.
-		if _, err := unix.Poll(p.fds, ms); err != unix.EINTR {
+		if _, err := unix.Ppoll(p.fds, limit, nil); err != unix.EINTR {
 			break
 		}
 	}

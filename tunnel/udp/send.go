@@ -44,8 +44,12 @@ type sender struct {
 	segmenters [maxReads]*packet.Segmenter
 	segments   packet.Segments
 	info       packet.Info
-	cutInto    int // packets that the present batch of reads was cut into
 	slow       fragmenter
+
+	// Of the present batch of reads:
+	drained   bool // it ended because there was no more to read
+	datagrams int  // UDP packets, but for superpackets
+	cutInto   int  // packets that it was cut into
 }
 
 func newSender(tun tunPort, vnetHdr bool, table *atomic.Pointer[tunnel.Table], mtu int) *sender {
@@ -61,6 +65,7 @@ func newSender(tun tunPort, vnetHdr bool, table *atomic.Pointer[tunnel.Table], m
 // serve carries one batch, if there is something to read. Whether there is
 // more is for the next poll to say: an error means that it cannot go on.
 func (s *sender) serve(ready int16) error {
+	s.datagrams = 0
 	if ready == 0 {
 		return nil
 	}
@@ -74,6 +79,7 @@ func (s *sender) serve(ready int16) error {
 // read reads packets until there are no more, or no room for another.
 func (s *sender) read() (n int, err error) {
 	at := 0
+	s.drained = false
 	for n < maxReads && at+maxRead <= len(s.arena) {
 		size, errno := s.tun.read(s.arena[at : at+maxRead])
 		switch errno {
@@ -81,6 +87,7 @@ func (s *sender) read() (n int, err error) {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
+			s.drained = true
 			return n, nil
 		default:
 			if n > 0 {
@@ -111,6 +118,9 @@ func (s *sender) forward(packets [][]byte) error {
 		if why := s.info.Parse(b); why != packet.OK {
 			s.counters.drop(reason(why), 1)
 			continue
+		}
+		if s.info.Protocol == unix.IPPROTO_UDP && hdr.GSOType == packet.GSONone {
+			s.datagrams++
 		}
 		peer := s.route(table, hdr, b)
 		if peer == nil {

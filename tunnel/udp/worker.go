@@ -18,8 +18,9 @@ type worker struct {
 	receivers []*receiver
 	sendOnly  []*sendBatch // those of further source ports
 
-	ports []portState // the TUN, then each socket, as the receivers and sendOnly
-	err   error       // of receiving during a rest
+	ports      []portState // the TUN, then each socket, as the receivers and sendOnly
+	moderation moderation
+	err        error // of receiving during a rest
 }
 
 // defaultWorkers is how many workers suit a number of CPUs: half of them, for
@@ -59,20 +60,33 @@ func newWorker(closing *atomic.Bool, poller poller, s *sender, receivers []*rece
 func (w *worker) run(t *thread) error {
 	for !w.closing.Load() {
 		t.idle()
-		w.wantAll()
-		w.poller.poll(w.ports, 0)
-		t.busy()
+		w.await()
+		now := t.busy()
 		if err := w.receive(); err != nil {
 			return err
 		}
 		if err := w.sender.serve(w.ports[0].ready); err != nil {
 			return err
 		}
+		w.moderation.note(now, w.sender.datagrams)
 		if w.err != nil {
 			return w.err
 		}
 	}
 	return nil
+}
+
+// await waits until there is something to carry. While a flood of datagrams
+// lasts, that takes a time of its own: see moderation.
+func (w *worker) await() {
+	w.wantAll()
+	if !w.moderation.on || !w.sender.drained {
+		w.poller.poll(w.ports, 0)
+		return
+	}
+	w.ports[0].want = 0
+	w.poller.poll(w.ports, floodPause)
+	w.ports[0].ready = unix.POLLIN // for all we know
 }
 
 // wantAll asks for what is waited for as a rule.
