@@ -31,6 +31,11 @@ type Config struct {
 	// SetSuperpackets names, and those that arrive. If that cannot be, the rest is:
 	// see Superpackets.
 	Superpackets bool
+
+	// Floods is how many UDP flows of very many packets, the kernel's otherwise, are
+	// left to user space at a time: as many as it can carry beside each other, at most
+	// MaxFloods. 0: none.
+	Floods int
 }
 
 // Peer is another node.
@@ -68,6 +73,7 @@ type Assist struct {
 	mu       sync.Mutex // guards the rest
 	programs *programs  // nil once closed
 	node     *ebpf.Memory
+	floods   *ebpf.Memory
 	peers    table
 	super    superpackets
 
@@ -83,6 +89,9 @@ type Assist struct {
 func Attach(cfg Config) (*Assist, error) {
 	if !cfg.Local.Is4() || cfg.Port == 0 {
 		return nil, fmt.Errorf("attach the kernel assist to %v port %d: it takes an IPv4 address and a port", cfg.Local, cfg.Port)
+	}
+	if cfg.Floods < 0 || cfg.Floods > MaxFloods {
+		return nil, fmt.Errorf("attach the kernel assist with %d UDP floods left to user space: it takes up to %d", cfg.Floods, MaxFloods)
 	}
 	for _, device := range []struct {
 		index int
@@ -119,6 +128,9 @@ func (a *Assist) share() error {
 	var err error
 	if a.node, err = a.programs.node.Memory(); err != nil {
 		return fmt.Errorf("map the eBPF map weft_node: %w", err)
+	}
+	if a.floods, err = a.programs.floods.Memory(); err != nil {
+		return fmt.Errorf("map the eBPF map weft_floods: %w", err)
 	}
 	a.peers = table{kernel: a.programs.peers, entries: make(map[netip.Prefix]entry)}
 	if a.peers.slots.memory, err = a.programs.slots.Memory(); err != nil {
@@ -272,6 +284,6 @@ func (a *Assist) Close() error {
 		errs = append(errs, l.Close())
 	}
 	errs = append(errs, a.super.close(), a.programs.close())
-	a.programs, a.node, a.peers, a.links = nil, nil, table{}, nil // with them the memory goes
+	a.programs, a.node, a.floods, a.peers, a.links = nil, nil, nil, table{}, nil // with them the memory goes
 	return errors.Join(errs...)
 }

@@ -17,6 +17,7 @@ func Check() error {
 	p, err := load(Config{
 		TUN: 1, Underlay: 1, // they are not attached to it
 		Local: netip.AddrFrom4([4]byte{127, 0, 0, 1}), Port: 8285,
+		Floods: MaxFloods,
 	})
 	if err != nil {
 		return explain(err)

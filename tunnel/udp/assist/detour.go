@@ -83,7 +83,7 @@ func onlyDirect(m *shared) asm.Instructions {
 	return slices.Concat(asm.Instructions{
 		loadPacket(asm.R1, innerIP+ipProtocol, asm.Byte),
 		asm.JNE.Imm(asm.R1, unix.IPPROTO_TCP, labelNone),
-	}, hashFlow(asm.R3, innerIP), placeOf(regRxLast, asm.R3, m.detours), asm.Instructions{
+	}, hashFlow(asm.R3, innerIP), placeOf(regRxLast, asm.R3, m.detours, 8), asm.Instructions{
 		loadSkb(asm.R1, skbGSOSize),
 		asm.JNE.Imm(asm.R1, 0, labelSuper),
 		asm.LoadMem(asm.R1, regRxLast, 0, asm.DWord),

@@ -14,6 +14,11 @@
 // space one by one, as it does while it asks for a neighbour's address, and
 // fragments, may be overtaken.
 //
+// A UDP flow of 125 thousand packets a second, a flood, is left to user space, too,
+// which carries more of them, in batches: until it has less than 25 thousand, and only
+// so many floods at a time as Config.Floods says. When one ends, its last packets in
+// user space may be overtaken.
+//
 // A program that does not see that a packet is plainly its own leaves it as it
 // is. Then it goes to user space, which knows what to do with anything. Only
 // after headers were added is there no way back (Drops).
@@ -65,6 +70,6 @@
 // running weft takes a compiler. Each function emits one check or step, with
 // what it would be in C. They call helpers that the kernel keeps for programs
 // under a licence compatible with the GPL, so egress.go, encap.go, ingress.go,
-// detour.go, arrival.go, superpacket.go, flow.go and asm.go may be used under the
-// GNU General Public License, version 2, as well.
+// detour.go, arrival.go, superpacket.go, flow.go, flood.go and asm.go may be used
+// under the GNU General Public License, version 2, as well.
 package assist

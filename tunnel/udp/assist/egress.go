@@ -19,7 +19,7 @@ const (
 )
 
 // The egress program's stack: keys of maps at -8, then the outer headers, the
-// structures that two helpers take and what a superpacket counts for.
+// structures that two helpers take, what a superpacket counts for and the hash.
 const (
 	stackHeader    = -8 - (overhead+7)&^7            // what is put before the inner packet
 	stackUDP       = stackHeader + ipLen             // its UDP header
@@ -27,6 +27,7 @@ const (
 	stackFIB       = stackNext - fibLen              // struct bpf_fib_lookup
 	stackTxPackets = stackFIB - 8
 	stackTxBytes   = stackTxPackets - 8
+	stackHash      = stackTxBytes - 8 // of the flow, where floods are looked for
 )
 
 // egress is the program that encapsulates.
@@ -49,6 +50,7 @@ func leaving(cfg Config, m *shared, then asm.Instructions) asm.Instructions {
 		onlyPlain(0),
 		onlyWhole(),
 		hashFlow(regHash, 0),
+		noteHash(cfg),
 		onlyLoneFlows(m, regHash, regLast),
 		at(labelLone, onlyOwn(m, ipSource, labelLeave)),
 		findPeer(m, ipDestination, labelLeave),
@@ -56,6 +58,8 @@ func leaving(cfg Config, m *shared, then asm.Instructions) asm.Instructions {
 		findSlot(m, regSlot, labelLeave),
 		onlyWelcome(m),
 		at(labelPiece, onlyFitting()),
+		leaveFloods(cfg, m),
+		at(labelCalm, readLast()),
 		buildIP(cfg),
 		findRoute(cfg),
 		then,
@@ -126,19 +130,26 @@ func onlyWelcome(m *shared) asm.Instructions {
 
 // onlyFitting leaves to user space what is longer, or is cut into what is longer,
 // than the peer's limit, with the flow: its shorter packets are not to pass by
-// it. R2 is that length. It sets regLength, after which the packet is read no more
-// but for its TOS, now in R1.
+// it. R2 is that length.
 //
 //	if (piece > slot->limit)
 //		goto keep;
 //	fib.tot_len = overhead + piece;
-//	u64 length = skb->len;
 func onlyFitting() asm.Instructions {
 	return asm.Instructions{
 		asm.LoadMem(asm.R1, regSlot, slotLimit, asm.Word),
 		asm.JGT.Reg(asm.R2, asm.R1, labelKeep),
 		asm.Add.Imm(asm.R2, overhead),
 		asm.StoreMem(asm.RFP, stackFIB+fibTotLen, asm.R2, asm.Half),
+	}
+}
+
+// readLast sets R1 to the inner TOS, and regLength, after which the packet is read no
+// more.
+//
+//	u64 tos = ip->tos, length = skb->len;
+func readLast() asm.Instructions {
+	return asm.Instructions{
 		loadPacket(asm.R1, ipTOS, asm.Byte),
 		loadSkb(regLength, skbLen),
 	}

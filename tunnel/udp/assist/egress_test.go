@@ -54,7 +54,7 @@ func newEgressHost(t testing.TB) *egressHost {
 	}
 	check(t, h.Do(func() error {
 		eth, err := net.InterfaceByName("eth0")
-		h.Assist = newAssist(t, Config{TUN: 1, Underlay: eth.Index, Local: addr("192.0.2.200"), Port: testPort}, egressOwn, egressPeers...)
+		h.Assist = newAssist(t, Config{TUN: 1, Underlay: eth.Index, Local: addr("192.0.2.200"), Port: testPort, Floods: MaxFloods}, egressOwn, egressPeers...)
 		return err
 	}))
 	return h

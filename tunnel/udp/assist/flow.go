@@ -1,6 +1,7 @@
 package assist
 
 import (
+	"math/bits"
 	"slices"
 	"time"
 
@@ -64,15 +65,16 @@ func hashFlow(dst asm.Register, ip int16) asm.Instructions {
 	})...)
 }
 
-// placeOf sets last to where a flow's time is in an array, and loses the hash.
+// placeOf sets place to a flow's place in a map that begins with flowPlaces of them,
+// of size bytes each, a power of two; it loses the hash.
 //
-//	u64 *last = &times[hash & (flowPlaces - 1)];
-func placeOf(last, hash asm.Register, times *ebpf.Map) asm.Instructions {
+//	void *place = places + (hash & (flowPlaces - 1)) * size;
+func placeOf(place, hash asm.Register, places *ebpf.Map, size uint) asm.Instructions {
 	return asm.Instructions{
 		asm.And.Imm(hash, flowPlaces-1),
-		asm.LSh.Imm(hash, 3),
-		asm.LoadMapValue(last, times.FD(), 0),
-		asm.Add.Reg(last, hash),
+		asm.LSh.Imm(hash, int32(bits.TrailingZeros(size))),
+		asm.LoadMapValue(place, places.FD(), 0),
+		asm.Add.Reg(place, hash),
 	}
 }
 
@@ -94,7 +96,7 @@ func onlyLoneFlows(m *shared, hash, last asm.Register) asm.Instructions {
 	const labelSilent = "silent"
 	return slices.Concat(asm.Instructions{
 		asm.Mov.Reg(asm.R1, hash),
-	}, placeOf(last, asm.R1, m.flows), asm.Instructions{
+	}, placeOf(last, asm.R1, m.flows, 8), asm.Instructions{
 		asm.LoadMem(asm.R1, last, 0, asm.DWord),
 		asm.JEq.Imm(asm.R1, 0, labelLone),
 		asm.FnKtimeGetNs.Call(),

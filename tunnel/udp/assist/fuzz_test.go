@@ -142,21 +142,26 @@ func FuzzIngress(f *testing.F) {
 	})
 }
 
-// The egress program, too.
+// The egress program, too, and of that it leaves UDP floods to user space.
 func FuzzEgress(f *testing.F) {
 	h := newLeaving(f)
 	h.SetSuperpackets(takesSuperpackets, true)
 	udp, tcp := unhex(f, innerPacket), unhex(f, tcpPacket)
-	f.Add(udp, true, uint16(0), false)
-	f.Add(udp, true, uint16(8), false)
-	f.Add(changed(f, udp, []change{{18, "03"}}), true, uint16(0), false)
-	f.Add(append(udp, make([]byte, 1366)...), true, uint16(0), true)
-	f.Add(tcp, true, uint16(8), false)
-	f.Add(tcp, true, uint16(1361), false)
-	f.Add(changed(f, tcp, []change{{18, "06"}}), true, uint16(8), false)
-	f.Add(changed(f, tcp, []change{{18, "06"}}), true, uint16(8), true)
-	f.Add(changed(f, tcp, []change{{32, "f0"}}), true, uint16(1321), true)
-	f.Fuzz(func(t *testing.T, pkt []byte, length bool, gsoSize uint16, marked bool) {
+	f.Add(udp, true, uint16(0), false, false)
+	f.Add(udp, true, uint16(8), false, false)
+	f.Add(changed(f, udp, []change{{18, "03"}}), true, uint16(0), false, false)
+	f.Add(append(udp, make([]byte, 1366)...), true, uint16(0), true, false)
+	f.Add(tcp, true, uint16(8), false, false)
+	f.Add(tcp, true, uint16(1361), false, false)
+	f.Add(changed(f, tcp, []change{{18, "06"}}), true, uint16(8), false, false)
+	f.Add(changed(f, tcp, []change{{18, "06"}}), true, uint16(8), true, false)
+	f.Add(changed(f, tcp, []change{{32, "f0"}}), true, uint16(1321), true, false)
+	f.Add(udp, true, uint16(0), false, true)
+	f.Add(udp, true, uint16(8), false, true)
+	f.Add(changed(f, udp, []change{{18, "03"}}), true, uint16(0), false, true)
+	f.Add(tcp, true, uint16(0), false, true)
+	f.Add(tcp, true, uint16(8), true, true)
+	f.Fuzz(func(t *testing.T, pkt []byte, length bool, gsoSize uint16, marked, floods bool) {
 		if len(pkt) < etherLen+ipLen || len(pkt) > 3000 {
 			return
 		}
@@ -164,9 +169,19 @@ func FuzzEgress(f *testing.F) {
 		if length {
 			binary.BigEndian.PutUint16(pkt[ipLength:], uint16(len(pkt)))
 		}
-		want := int32(tcxNext)
+		// All flows are floods, or none.
+		want, counts, state := int32(tcxNext), 0, floodState{}
+		if floods {
+			state = floodState{now(t) + uint64(time.Hour), 7, 1}
+		}
 		if mayLeave(pkt, gsoSize, marked, egressOwn, egressPeers) {
 			want = carried
+			if pkt[9] == packet.ProtoUDP {
+				counts = 1
+				if floods {
+					want = tcxNext
+				}
+			}
 		}
 		var mark uint32
 		if marked {
@@ -174,8 +189,12 @@ func FuzzEgress(f *testing.F) {
 		}
 		h.t = t // no longer f
 		h.forget()
+		h.setFloods(state)
 		if got := h.marked(pkt, uint32(gsoSize), mark); got != want {
 			t.Fatalf("%x: %d, want %d", pkt, got, want)
+		}
+		if got := h.counted(state.count); len(got) != counts {
+			t.Fatalf("%x is counted at places %d, want %d", pkt, got, counts)
 		}
 	})
 }

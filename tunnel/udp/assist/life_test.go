@@ -168,6 +168,10 @@ func TestAttachRefuses(t *testing.T) {
 		{"IPv6", func(tun, eth int) Config { return Config{TUN: tun, Underlay: eth, Local: addr("fd00::1"), Port: 1} }, "IPv4"},
 		{"no address", func(tun, eth int) Config { return Config{TUN: tun, Underlay: eth, Port: 1} }, "IPv4"},
 		{"no port", func(tun, eth int) Config { return Config{TUN: tun, Underlay: eth, Local: outer(1)} }, "port"},
+		{"more floods than there are seats", func(tun, eth int) Config { return Config{TUN: tun, Underlay: eth, Local: outer(1), Port: 1, Floods: 5} }, "up to 4"},
+		{"less than none", func(tun, eth int) Config {
+			return Config{TUN: tun, Underlay: eth, Local: outer(1), Port: 1, Floods: -1}
+		}, "up to 4"},
 	} {
 		check(t, h.Do(func() error {
 			tun, err := net.InterfaceByName("flannel0")

@@ -57,6 +57,7 @@ const places = 2 * MaxPeers
 type shared struct {
 	peers, slots, node *ebpf.Map
 	flows, detours     *ebpf.Map // see flow.go
+	floods             *ebpf.Map // see flood.go
 
 	// mark is what tells packets of this process's and of its programs from all
 	// others: a trial where it leaves by the TUN, and what arrives by the detour.
@@ -104,6 +105,10 @@ func newShared() (_ *shared, err error) {
 			Name: "weft_detours", Type: ebpf.Array,
 			KeySize: 4, ValueSize: 8 * flowPlaces, MaxEntries: 1,
 		}},
+		{&m.floods, ebpf.MapSpec{
+			Name: "weft_floods", Type: ebpf.Array, Flags: unix.BPF_F_MMAPABLE,
+			KeySize: 4, ValueSize: floodsLen, MaxEntries: 1,
+		}},
 	} {
 		if *spec.at, err = ebpf.NewMap(&spec.MapSpec); err != nil {
 			m.close()
@@ -118,5 +123,5 @@ func (m *shared) trialMark() uint32 { return m.mark | 1 }
 
 // close closes what there is.
 func (m *shared) close() error {
-	return errors.Join(m.peers.Close(), m.slots.Close(), m.node.Close(), m.flows.Close(), m.detours.Close())
+	return errors.Join(m.peers.Close(), m.slots.Close(), m.node.Close(), m.flows.Close(), m.detours.Close(), m.floods.Close())
 }

@@ -36,10 +36,19 @@ func loadTest(t testing.TB, code asm.Instructions) *ebpf.Program {
 func newLeaving(t testing.TB) *egressHost {
 	t.Helper()
 	h := newEgressHost(t)
-	carry := asm.Instructions{asm.Mov.Imm(asm.R0, carried), asm.Return()}
-	check(t, h.programs.egress.Close())
-	h.programs.egress = loadTest(t, leaving(h.cfg, h.programs.shared, carry))
+	h.replace(leaving(h.cfg, h.programs.shared, carry()))
 	return h
+}
+
+func carry() asm.Instructions {
+	return asm.Instructions{asm.Mov.Imm(asm.R0, carried), asm.Return()}
+}
+
+// replace has the host run another program on the way out.
+func (h *egressHost) replace(code asm.Instructions) {
+	h.t.Helper()
+	check(h.t, h.programs.egress.Close())
+	h.programs.egress = loadTest(h.t, code)
 }
 
 func TestEgressSuperpackets(t *testing.T) {
