@@ -26,6 +26,7 @@ func TestDegraded(t *testing.T) {
 		{"vnet_hdr,tso,uso,tun_gro,tun_gro_udp,udp_segment,udp_gro", true},
 		{"assist", true},     // see TestAssist
 		{"assist_gso", true}, // the same
+		{"assist_floods", true},
 		{"assist,vnet_hdr", true},
 		{"assist,tso", true},
 		{"assist,uso", true},

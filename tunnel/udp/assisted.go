@@ -53,6 +53,7 @@ type assisted struct {
 
 	ipsec    *assist.IPsec
 	opener   *opener
+	seats    int                // for UDP floods in user space
 	trials   *trials            // nil where superpackets are not asked for
 	stop     context.CancelFunc // nil before start
 	watching sync.WaitGroup
@@ -99,7 +100,7 @@ func newAssisted(cfg *Config) *assisted {
 // of the calling goroutine's thread. Whether it fails or not, close ends it. An
 // error is for doWithout.
 func (a *assisted) start(cfg assist.Config, opener *opener) (err error) {
-	a.opener = opener
+	a.opener, a.seats = opener, cfg.Floods
 	if a.ipsec, err = assist.OpenIPsec(); err != nil {
 		return err
 	}
@@ -302,7 +303,7 @@ func (e *Engine) attachAssist() error {
 	return e.assisted.start(assist.Config{
 		TUN: tun.Attrs().Index, Underlay: underlay,
 		Local: e.cfg.Underlay.IPv4, Port: e.port, SourcePorts: e.spreadFrom(),
-		Descriptors: linkDescriptors, Superpackets: e.caps.on[AssistGSO],
+		Descriptors: linkDescriptors, Superpackets: e.caps.on[AssistGSO], Floods: e.floods(),
 	}, newOpener(e.port, e.asking.ports))
 }
 
@@ -316,6 +317,15 @@ func (e *Engine) spreadFrom() int {
 		}
 	}
 	return n
+}
+
+// floods is how many UDP flows of very many packets are left to user space at a time:
+// one for each worker.
+func (e *Engine) floods() int {
+	if !e.caps.on[AssistFloods] {
+		return 0
+	}
+	return min(e.cfg.Workers, assist.MaxFloods)
 }
 
 // Traffic is what was sent to a peer and received from it, by user space and by

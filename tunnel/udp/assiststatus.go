@@ -22,6 +22,8 @@ func (a *assisted) addTo(s *tunnel.Status) {
 			c.On, c.Why = false, a.off.Error()
 		case c.Name == string(AssistGSO) && c.On:
 			c.On, c.Why = a.superpackets()
+		case c.Name == string(AssistFloods) && c.On:
+			c.On, c.Why = a.floods()
 		}
 	}
 	if a.fault != nil {
@@ -62,4 +64,14 @@ func (a *assisted) superpackets() (on bool, why string) {
 		}
 	}
 	return true, fmt.Sprintf("they reach %d of %d peers whole", whole, all)
+}
+
+// floods tells how many UDP flows user space carries for the number of their packets,
+// or why none will be.
+func (a *assisted) floods() (on bool, why string) {
+	kernel := a.kernel.Load()
+	if a.off != nil || kernel == nil {
+		return false, fmt.Sprintf("needs %s", Assist)
+	}
+	return true, fmt.Sprintf("UDP flows in user space for their rate: %d of at most %d", kernel.Floods(), a.seats)
 }

@@ -24,10 +24,13 @@ const (
 	UDPGRO     Feature = "udp_gro"     // the socket joins datagrams into one receive (Linux 5.0)
 	Assist     Feature = "assist"      // the kernel carries what is no superpacket (package assist, Linux 6.6)
 	AssistGSO  Feature = "assist_gso"  // the kernel carries TCP superpackets to peers that they reach whole
+
+	// AssistFloods: the kernel leaves UDP flows of very many packets to user space.
+	AssistFloods Feature = "assist_floods"
 )
 
 // Features lists all of them in the order in which they are shown.
-var Features = []Feature{VnetHdr, TSO, USO, TUNGRO, TUNGROUDP, UDPSegment, UDPGRO, Assist, AssistGSO}
+var Features = []Feature{VnetHdr, TSO, USO, TUNGRO, TUNGROUDP, UDPSegment, UDPGRO, Assist, AssistGSO, AssistFloods}
 
 // capabilities are the features found at start. After that they do not change:
 // what fails later for one peer or one packet is worked around there.

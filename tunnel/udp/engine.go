@@ -189,6 +189,10 @@ func (e *Engine) Run(own subnet.Lease) {
 	e.caps.probeWrites(fdPort{e.tun.queues[0]}, e.cfg.Network.IPv6.IsValid())
 	// Trials of others are answered only if the TUN hands them over whole.
 	e.caps.probe(AssistGSO, func() error { return cmp.Or(e.caps.needs(Assist), e.caps.needs(TSO)) })
+	// Only in batches does user space carry more.
+	e.caps.probe(AssistFloods, func() error {
+		return cmp.Or(e.caps.needs(Assist), e.caps.needs(UDPSegment), e.caps.needs(UDPGRO), e.caps.needs(TUNGROUDP))
+	})
 	e.startAssist()
 	e.SetOwn(own)
 	e.startThreads()

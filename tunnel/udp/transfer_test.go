@@ -83,7 +83,7 @@ func TestTransferDegraded(t *testing.T) {
 func wantOffloads(t *testing.T, n *node) {
 	t.Helper()
 	for _, c := range n.Status().Capabilities {
-		if !c.On && c.Name != string(Assist) && c.Name != string(AssistGSO) {
+		if f := Feature(c.Name); !c.On && f != Assist && f != AssistGSO && f != AssistFloods {
 			t.Errorf("%s is off: %s", c.Name, c.Why)
 		}
 	}

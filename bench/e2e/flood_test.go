@@ -1,0 +1,246 @@
+package e2e
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/bench/lab"
+)
+
+// A UDP flow of very many packets leaves the kernel's way for weftd's, in order, and
+// comes back when it is slow.
+func TestFloods(t *testing.T) {
+	t.Parallel()
+	c := build(t, onUDP.spec(2, false))
+	for i := range c.hosts {
+		c.startWeftd(i)
+	}
+	for i := range c.hosts {
+		c.attach(i, c.waitReady(i))
+	}
+	c.reachAll()
+	a, b := c.hosts[0], c.hosts[1]
+	for _, way := range []struct {
+		name     string
+		from, to *lab.Namespace
+		addr     netip.Addr
+	}{
+		{"host to host", a.Namespace, b.Namespace, tunnelAddr(b)},
+		{"container to container", a.Container.Namespace, b.Container.Namespace, b.Container.IPv4},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			c.byKernel(0, 1)
+			s := c.startStream(way.from, way.to, way.addr)
+			c.floods(t, s)
+			c.isSlow(s)
+		})
+	}
+}
+
+// Floods here are judged if they are of at least so many packets in each slot: 150
+// thousand a second, where 125 make a flood and less than 25 end it.
+const (
+	floodTime  = 500 * time.Millisecond
+	floodSlot  = 10 * time.Millisecond
+	floodSlots = int(floodTime / floodSlot)
+	floodLeast = 1500
+)
+
+// floods has a stream be a flood until it was one all the time, which takes a machine
+// that is quick enough.
+func (c *cluster) floods(t *testing.T, s *stream) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; {
+		before, arrived, overtaken := c.sent(0), s.arrived.Load(), s.overtaken.Load()
+		var offered uint64
+		var least int
+		var err error
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			offered, least, err = s.flood()
+		}()
+		time.Sleep(floodTime / 2)
+		why := c.floodStatus(0)
+		select {
+		case <-done:
+			why = "" // of when it was over, maybe
+		default:
+			<-done
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.settled(s)
+		sent := c.sent(0).since(before)
+		arrived, overtaken = s.arrived.Load()-arrived, s.overtaken.Load()-overtaken
+		t.Logf("%d datagrams in %v, at least %d in %v: sent %+v; %d arrived, %d were overtaken; %q", offered, floodTime, least, floodSlot, sent, arrived, overtaken, why)
+		if least >= floodLeast {
+			if sent.kernel > offered/2 || sent.user < offered/10 {
+				t.Errorf("of %d datagrams: %+v", offered, sent)
+			}
+			if overtaken > 0 {
+				t.Errorf("%d datagrams were overtaken", overtaken)
+			}
+			if why != "" && !strings.Contains(why, ": 1 of at most ") {
+				t.Errorf("meanwhile the status said %q", why)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Log("this machine was too busy for a flood: nothing was judged")
+			return
+		}
+	}
+}
+
+// floodStatus is what a host's weftd says of floods.
+func (c *cluster) floodStatus(i int) string {
+	for _, f := range c.status(i).Backend.Capabilities {
+		if f.Name == "assist_floods" {
+			return f.Why
+		}
+	}
+	return "no word of floods"
+}
+
+// settled waits until nothing arrives any more.
+func (c *cluster) settled(s *stream) {
+	c.t.Helper()
+	c.eventually(func() string {
+		n := s.arrived.Load()
+		time.Sleep(50 * time.Millisecond)
+		if s.arrived.Load() != n {
+			return "datagrams still arrive"
+		}
+		return ""
+	})
+}
+
+// isSlow has a stream be slow, until it is the kernel's.
+func (c *cluster) isSlow(s *stream) {
+	c.t.Helper()
+	const count = 20
+	c.eventually(func() string {
+		before, arrived := c.sent(0), s.arrived.Load()
+		for range count {
+			if _, err := s.send(1); err != nil {
+				c.t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		c.settled(s)
+		if sent, n := c.sent(0).since(before), s.arrived.Load()-arrived; sent.kernel < count || n != count {
+			return "of a slow flow's datagrams some were not the kernel's"
+		}
+		return ""
+	})
+}
+
+// stream sends numbered datagrams by one socket, many with each call.
+type stream struct {
+	batch    *ipv4.PacketConn
+	messages []ipv4.Message
+	number   uint64 // of the last that was sent
+
+	arrived   atomic.Uint64
+	overtaken atomic.Uint64 // those that came after one with a higher number
+}
+
+const streamBatch = 64
+
+func (c *cluster) startStream(from, to *lab.Namespace, addr netip.Addr) *stream {
+	c.t.Helper()
+	server, err := to.ListenPacket(c.t.Context(), net.ListenConfig{}, "udp4", netip.AddrPortFrom(addr, 0).String())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	conn, err := from.Dial(c.t.Context(), net.Dialer{}, "udp4", server.LocalAddr().String())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	s := &stream{batch: ipv4.NewPacketConn(conn.(*net.UDPConn)), messages: messages()}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.receive(ipv4.NewPacketConn(server))
+	}()
+	c.t.Cleanup(func() {
+		conn.Close()
+		server.Close()
+		<-done
+	})
+	return s
+}
+
+func messages() []ipv4.Message {
+	list := make([]ipv4.Message, streamBatch)
+	for i := range list {
+		list[i].Buffers = [][]byte{make([]byte, 64)}
+	}
+	return list
+}
+
+// receive counts what arrives until the socket is closed.
+func (s *stream) receive(conn *ipv4.PacketConn) {
+	list := messages()
+	for latest := uint64(0); ; {
+		n, err := conn.ReadBatch(list, 0)
+		if err != nil {
+			return
+		}
+		for _, m := range list[:n] {
+			if number := binary.BigEndian.Uint64(m.Buffers[0]); number > latest {
+				latest = number
+			} else {
+				s.overtaken.Add(1)
+			}
+		}
+		s.arrived.Add(uint64(n))
+	}
+}
+
+// send sends up to streamBatch datagrams, and returns how many the kernel took.
+func (s *stream) send(n int) (taken int, err error) {
+	for i := range n {
+		s.number++
+		binary.BigEndian.PutUint64(s.messages[i].Buffers[0], s.number)
+	}
+	taken, err = s.batch.WriteBatch(s.messages[:n], 0)
+	if errors.Is(err, unix.ENOBUFS) {
+		err = nil
+	}
+	return max(taken, 0), err
+}
+
+// flood sends for floodTime, and returns how many datagrams the kernel took, and in
+// the slot with the least.
+func (s *stream) flood() (offered uint64, least int, err error) {
+	var slots [floodSlots]int
+	for began := time.Now(); ; {
+		slot := int(time.Since(began) / floodSlot)
+		if slot >= floodSlots {
+			break
+		}
+		n, err := s.send(streamBatch)
+		if err != nil {
+			return 0, 0, err
+		}
+		slots[slot] += n
+		offered += uint64(n)
+	}
+	least = slots[0]
+	for _, n := range slots {
+		least = min(least, n)
+	}
+	return offered, least, nil
+}
