@@ -141,7 +141,7 @@ func TestFloodPackets(t *testing.T) {
 	}
 }
 
-// As many floods as there are seats.
+// As many floods as there are seats, and each renews its own.
 func TestFloodSeats(t *testing.T) {
 	t.Parallel()
 	for seats := 1; seats <= MaxFloods; seats++ {
@@ -163,6 +163,17 @@ func TestFloodSeats(t *testing.T) {
 			}, func() { got, floods = h.verdict(pkt, 0), h.Floods() })
 			if user := n < seats; (got == tcxNext) != user || floods != min(n+1, seats) {
 				t.Errorf("flood %d with %d seats: %s, and there are %d", n+1, seats, verdictNames[got], floods)
+			}
+			if n >= seats {
+				continue
+			}
+			var want [MaxFloods]uint64
+			want[n] = h.inOneTick(func(now uint64) {
+				h.setRenewed([MaxFloods]uint64{})
+				h.setFlood(place(t, pkt), floodState{now - uint64(floodWindow), floodEnds, uint32(n + 1)})
+			}, func() { got = h.verdict(pkt, 0) })
+			if s := h.renewed(); got != tcxNext || s != want {
+				t.Errorf("of seat %d of %d: %s, and the seats were renewed at %d, want %d", n+1, seats, verdictNames[got], s, want)
 			}
 		}
 	}
