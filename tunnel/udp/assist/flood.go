@@ -70,7 +70,9 @@ func noteHash(cfg Config) asm.Instructions {
 }
 
 // leaveFloods leaves to user space the packets of floods, if there are seats. There
-// are no superpackets of UDP any more. It leaves the packet readable.
+// are no superpackets of UDP any more. The route is looked up later, which is most of
+// the work and not done for a flood's packets; what has none that the kernel may take
+// is user space's, counted or not. The packet stays readable.
 //
 //	if (ip->protocol != IPPROTO_UDP)
 //		goto calm;
