@@ -5,7 +5,8 @@ import "time"
 // A flood of datagrams is read from the TUN in batches, with a pause before each,
 // as a network card moderates its interrupts: who sends does not pay for waking
 // this thread again and again, and longer batches cost less for each packet, here
-// and at the other end. Whatever else comes to the same queue waits as long.
+// and at the other end. Whatever else comes to the same queue waits as long. What
+// arrives at a socket does not: it ends the pause.
 const (
 	floodPause = 50 * time.Microsecond
 

@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -32,38 +33,87 @@ func TestModeration(t *testing.T) {
 	}
 }
 
-// recordingPoller has nothing ready.
+// recordingPoller has something ready at the sockets or nothing at all.
 type recordingPoller struct {
-	want    int16 // of the TUN
+	sockets int16   // what is ready at them
+	want    []int16 // of the TUN and each socket
 	timeout time.Duration
 }
 
 func (p *recordingPoller) poll(ports []portState, timeout time.Duration) {
-	p.want, p.timeout = ports[0].want, timeout
+	p.want, p.timeout = nil, timeout
 	for i := range ports {
-		ports[i].ready = 0
+		p.want = append(p.want, ports[i].want)
+		ports[i].ready = p.sockets
+	}
+	ports[0].ready = 0
+}
+
+// Only while a flood lasts, and only with nothing left to read, does a packet wait,
+// but none that arrives at a socket.
+func TestFloodPauses(t *testing.T) {
+	for _, c := range []struct {
+		on, drained bool
+		sockets     int16
+		want        []int16
+		timeout     time.Duration
+		ready       int16 // at the TUN
+	}{
+		{false, false, 0, []int16{unix.POLLIN, unix.POLLIN}, 0, 0},
+		{false, true, 0, []int16{unix.POLLIN, unix.POLLIN}, 0, 0},
+		{true, false, 0, []int16{unix.POLLIN, unix.POLLIN}, 0, 0},
+		{true, true, 0, []int16{0, unix.POLLIN}, 50 * time.Microsecond, unix.POLLIN},
+		{true, true, unix.POLLIN, []int16{0, unix.POLLIN}, 50 * time.Microsecond, unix.POLLIN},
+		{true, true, unix.POLLERR, []int16{0, unix.POLLIN}, 50 * time.Microsecond, unix.POLLIN},
+	} {
+		m := newMemNode(t, 1)
+		poller := &recordingPoller{sockets: c.sockets}
+		m.worker.poller = poller
+		m.worker.moderation.on, m.sender.drained = c.on, c.drained
+		m.worker.await()
+		if !slices.Equal(poller.want, c.want) || poller.timeout != c.timeout {
+			t.Errorf("%+v: wanted %#x for %v", c, poller.want, poller.timeout)
+		}
+		if tun, socket := m.worker.ports[0].ready, m.worker.ports[1].ready; tun != c.ready || socket != c.sockets {
+			t.Errorf("%+v: then ready %#x, %#x", c, tun, socket)
+		}
 	}
 }
 
-// Only while a flood lasts, and only with nothing left to read, does a packet wait.
-func TestFloodPauses(t *testing.T) {
-	for _, on := range []bool{false, true} {
-		for _, drained := range []bool{false, true} {
-			m := newMemNode(t, 1)
-			poller := new(recordingPoller)
-			m.worker.poller = poller
-			m.worker.moderation.on, m.sender.drained = on, drained
-			m.worker.await()
-			ready := m.worker.ports[0].ready
-			if on && drained {
-				if poller.want != 0 || poller.timeout != floodPause || ready != unix.POLLIN {
-					t.Errorf("flood: wanted %#x for %v, then %#x", poller.want, poller.timeout, ready)
-				}
-			} else if poller.want != unix.POLLIN || poller.timeout != 0 || ready != 0 {
-				t.Errorf("on %v, drained %v: wanted %#x for %v, then %#x", on, drained, poller.want, poller.timeout, ready)
-			}
+// floodingPoller gives a worker datagrams until it pauses for them, and nothing
+// then until it does so no more.
+type floodingPoller struct {
+	*memNode
+	t       *testing.T
+	pauses  int
+	expires time.Time
+}
+
+func (p *floodingPoller) poll(ports []portState, timeout time.Duration) {
+	p.socket.sent = nil
+	ports[0].ready, ports[1].ready = 0, 0
+	switch {
+	case time.Now().After(p.expires):
+		p.t.Errorf("%d pauses", p.pauses)
+		p.closing.Store(true)
+	case timeout > 0:
+		p.pauses++
+		time.Sleep(timeout)
+	case p.pauses > 0:
+		p.closing.Store(true)
+	default:
+		for range maxReads - 1 {
+			p.tun.give(plain(udp4(inside, outside, nil)))
 		}
+		ports[0].ready = unix.POLLIN
 	}
+}
+
+// A worker pauses once there is a flood, and no more once it is over.
+func TestWorkerPauses(t *testing.T) {
+	m := newMemNode(t, 1)
+	m.worker.poller = &floodingPoller{memNode: m, t: t, expires: time.Now().Add(time.Minute)}
+	check(t, m.worker.run(new(thread)))
 }
 
 // What counts as a flood's, and whether there was more.
@@ -89,16 +139,36 @@ func TestDatagramsOfABatch(t *testing.T) {
 	serve(unix.POLLIN, 1, true)
 }
 
-// A pause takes as long as it is to take, but for what the machine needs.
-func TestPauseEndsByItself(t *testing.T) {
-	var pipe [2]int
-	check(t, unix.Pipe2(pipe[:], unix.O_CLOEXEC))
-	defer unix.Close(pipe[0])
-	defer unix.Close(pipe[1])
-	ports := []portState{{}}
-	begin := time.Now()
-	newPoller(pipe[0], pipe[1]).poll(ports, floodPause)
-	if d := time.Since(begin); d < floodPause || ports[0].ready != 0 {
-		t.Errorf("after %v: ready %#x", d, ports[0].ready)
+// A pause takes as long as it is to take, but for what the machine needs. What is
+// ready, and the end of the engine, cut it short.
+func TestPauseEnds(t *testing.T) {
+	var stop, socket [2]int
+	for _, pipe := range []*[2]int{&stop, &socket} {
+		check(t, unix.Pipe2(pipe[:], unix.O_CLOEXEC))
+		defer unix.Close(pipe[0])
+		defer unix.Close(pipe[1])
+	}
+	poller := newPoller(stop[0], socket[0], socket[0])
+	ports := []portState{{}, {want: unix.POLLIN}}
+	// Any one may be late.
+	waitFor(t, "a pause of some 50 µs", func() bool {
+		begin := time.Now()
+		poller.poll(ports, 50*time.Microsecond)
+		d := time.Since(begin)
+		if d < 50*time.Microsecond || ports[0].ready != 0 || ports[1].ready != 0 {
+			t.Errorf("after %v: ready %#x, %#x", d, ports[0].ready, ports[1].ready)
+		}
+		return d < 10*time.Millisecond
+	})
+	_, err := unix.Write(socket[1], []byte{1})
+	check(t, err)
+	if poller.poll(ports, time.Hour); ports[0].ready != 0 || ports[1].ready != unix.POLLIN {
+		t.Errorf("ready: %#x, %#x", ports[0].ready, ports[1].ready)
+	}
+	ports[1].want = 0
+	_, err = unix.Write(stop[1], []byte{1})
+	check(t, err)
+	if poller.poll(ports, time.Hour); ports[0].ready != 0 || ports[1].ready != 0 {
+		t.Errorf("at the end ready: %#x, %#x", ports[0].ready, ports[1].ready)
 	}
 }

@@ -79,8 +79,8 @@ func (p *fdPoller) poll(ports []portState, timeout time.Duration) {
 		limit = &p.limit
 	}
 	for {
-		// EINTR is frequent: the Go runtime preempts by signals. A timeout
-		// then starts anew, which no caller minds.
+		// EINTR is frequent: the Go runtime preempts by signals. The kernel has
+		// then left in limit what remains.
 		if _, err := unix.Ppoll(p.fds, limit, nil); err != unix.EINTR {
 			break
 		}
