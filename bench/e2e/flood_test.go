@@ -45,16 +45,16 @@ func TestFloods(t *testing.T) { // not in parallel: a flood takes a machine to i
 	}
 }
 
-// In a slot of a flood there are at least so many packets: 150 thousand a second,
-// where 125 make a flood and less than 25 end it. Of floodMoves such slots in a row some
+// In a slot of a flood there are at least so many packets: 240 thousand a second,
+// where 200 make a flood and less than 25 end it. Of floodMoves such slots in a row some
 // window has enough, wherever windows begin and however uneven the slots are.
 const (
 	floodTime  = 500 * time.Millisecond
 	floodSlot  = 10 * time.Millisecond
 	floodSlots = int(floodTime / floodSlot)
-	floodLeast = 1500
+	floodLeast = 2400
 	floodMoves = 10
-	floodStart = 2500 // packets in a window: with the last of them it is a flood
+	floodStart = 4000 // packets in a window: with the last of them it is a flood
 )
 
 // floods has a stream be a flood until it was one all the time, which takes a machine

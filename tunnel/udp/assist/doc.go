@@ -14,7 +14,7 @@
 // space one by one, as it does while it asks for a neighbour's address, and
 // fragments, may be overtaken.
 //
-// A UDP flow of 125 thousand packets a second, a flood, is left to user space, too,
+// A UDP flow of 200 thousand packets a second, a flood, is left to user space, too,
 // which carries more of them, in batches: until it has less than 25 thousand, and only
 // so many floods at a time as Config.Floods says. When one ends, its last packets in
 // user space may be overtaken.

@@ -92,15 +92,15 @@ func TestFloodPackets(t *testing.T) {
 		renews      int // which seat's time is now; 0: none
 	}{
 		{"one of many", 1, 5, 0, [2]time.Duration{free, free}, kernel, false, 6, 0, 0},
-		{"the last of a window", 20*ms - 1, 2498, 0, [2]time.Duration{free, free}, kernel, false, 2499, 0, 0},
-		{"the first of the next", 20 * ms, 2499, 0, [2]time.Duration{free, free}, kernel, anew, 1, 0, 0},
-		{"after an hour", time.Hour, 2499, 0, [2]time.Duration{free, free}, kernel, anew, 1, 0, 0},
-		{"one too many", 20*ms - 1, 2499, 0, [2]time.Duration{free, free}, user, anew, 1, 1, 1},
-		{"one too many, ahead", ahead, 2499, 0, [2]time.Duration{free, free}, user, anew, 1, 1, 1},
-		{"the first seat is taken", 0, 2499, 0, [2]time.Duration{taken, free}, user, anew, 1, 2, 2},
-		{"the first seat is taken, ahead", 0, 2499, 0, [2]time.Duration{ahead, free}, user, anew, 1, 2, 2},
-		{"the second seat is taken", 0, 2499, 0, [2]time.Duration{free, taken}, user, anew, 1, 1, 1},
-		{"no seat is free", 0, 2499, 0, both, kernel, false, 2500, 0, 0},
+		{"the last of a window", 20*ms - 1, 3998, 0, [2]time.Duration{free, free}, kernel, false, 3999, 0, 0},
+		{"the first of the next", 20 * ms, 3999, 0, [2]time.Duration{free, free}, kernel, anew, 1, 0, 0},
+		{"after an hour", time.Hour, 3999, 0, [2]time.Duration{free, free}, kernel, anew, 1, 0, 0},
+		{"one too many", 20*ms - 1, 3999, 0, [2]time.Duration{free, free}, user, anew, 1, 1, 1},
+		{"one too many, ahead", ahead, 3999, 0, [2]time.Duration{free, free}, user, anew, 1, 1, 1},
+		{"the first seat is taken", 0, 3999, 0, [2]time.Duration{taken, free}, user, anew, 1, 2, 2},
+		{"the first seat is taken, ahead", 0, 3999, 0, [2]time.Duration{ahead, free}, user, anew, 1, 2, 2},
+		{"the second seat is taken", 0, 3999, 0, [2]time.Duration{free, taken}, user, anew, 1, 1, 1},
+		{"no seat is free", 0, 3999, 0, both, kernel, false, 4000, 0, 0},
 		{"no seat is free yet", 20*ms - 1, 5000, 0, both, kernel, false, 5001, 0, 0},
 		{"a seat is free now", 20*ms - 1, 5000, 0, [2]time.Duration{taken, free}, user, anew, 1, 2, 2},
 
@@ -159,7 +159,7 @@ func TestFloodSeats(t *testing.T) {
 					}
 				}
 				h.setRenewed(taken)
-				h.setFlood(place(t, pkt), floodState{now, 2499, 0})
+				h.setFlood(place(t, pkt), floodState{now, 3999, 0})
 			}, func() { got, floods = h.verdict(pkt, 0), h.Floods() })
 			if user := n < seats; (got == tcxNext) != user || floods != min(n+1, seats) {
 				t.Errorf("flood %d with %d seats: %s, and there are %d", n+1, seats, verdictNames[got], floods)
@@ -179,7 +179,7 @@ func TestFloodSeats(t *testing.T) {
 	}
 }
 
-// A flow is a flood from its 2500th packet in a window on, ends when it is silent and
+// A flow is a flood from its 4000th packet in a window on, ends when it is silent and
 // may be one again. In the meantime its seat is another's.
 func TestFloodBeginsAndEnds(t *testing.T) {
 	t.Parallel()
@@ -202,9 +202,9 @@ func TestFloodBeginsAndEnds(t *testing.T) {
 	waitFor(t, "a flood", func() bool {
 		h.setFloods(floodState{})
 		h.setRenewed([MaxFloods]uint64{})
-		first := send(one, 2499)
+		first := send(one, 3999)
 		count := h.floodAt(place(t, one)).count
-		return first == carried && count == 2499 && send(one, 1) == tcxNext
+		return first == carried && count == 3999 && send(one, 1) == tcxNext
 	})
 	if n := h.Floods(); n > 1 {
 		t.Errorf("%d floods", n)
@@ -217,7 +217,7 @@ func TestFloodBeginsAndEnds(t *testing.T) {
 	if got := send(one, 1); got != carried {
 		t.Errorf("after a silence: %d", got)
 	}
-	waitFor(t, "another flood", func() bool { return send(two, 2500) == tcxNext })
+	waitFor(t, "another flood", func() bool { return send(two, 4000) == tcxNext })
 	if s := h.floodAt(place(t, two)); s.seat != 1 {
 		t.Errorf("another flood has seat %d", s.seat)
 	}
@@ -300,9 +300,9 @@ func TestFloodsOff(t *testing.T) {
 	t.Parallel()
 	h := newFloodHost(t, 0)
 	pkt := unhex(t, innerPacket)
-	h.setFloods(floodState{now(t) + uint64(time.Hour), 2499, 1})
-	if got := h.verdict(pkt, 0); got != tcxRedirect || h.counted(2499) != nil {
-		t.Errorf("%s, counted at places %d", verdictNames[got], h.counted(2499))
+	h.setFloods(floodState{now(t) + uint64(time.Hour), 3999, 1})
+	if got := h.verdict(pkt, 0); got != tcxRedirect || h.counted(3999) != nil {
+		t.Errorf("%s, counted at places %d", verdictNames[got], h.counted(3999))
 	}
 	off, on := h.cfg, h.cfg
 	on.Floods = 1
