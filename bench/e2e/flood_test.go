@@ -17,7 +17,8 @@ import (
 )
 
 // A UDP flow of very many packets leaves the kernel's way for weftd's, in order, and
-// comes back when it is slow.
+// comes back when it is slow. Of its packets each arrives, with a right checksum, or is
+// counted where it was lost.
 func TestFloods(t *testing.T) { // not in parallel: a flood takes a machine to itself
 	c := build(t, onUDP.spec(2, false))
 	for i := range c.hosts {
@@ -32,15 +33,25 @@ func TestFloods(t *testing.T) { // not in parallel: a flood takes a machine to i
 		name     string
 		from, to *lab.Namespace
 		addr     netip.Addr
+		size     int  // of the datagrams
+		finished bool // are checksums before a card is to do it
 	}{
-		{"host to host", a.Namespace, b.Namespace, tunnelAddr(b)},
-		{"container to container", a.Container.Namespace, b.Container.Namespace, b.Container.IPv4},
+		{"host to host", a.Namespace, b.Namespace, tunnelAddr(b), 64, false},
+		{"container to container", a.Container.Namespace, b.Container.Namespace, b.Container.IPv4, 64, false},
+		{"long datagrams", a.Container.Namespace, b.Container.Namespace, b.Container.IPv4, 1400, false},
+		{"finished checksums", a.Container.Namespace, b.Container.Namespace, b.Container.IPv4, 64, true},
 	} {
 		t.Run(way.name, func(t *testing.T) {
+			if err := a.Container.SetFeatures("eth0", map[string]bool{"tx-checksum-ip-generic": !way.finished}); err != nil {
+				t.Fatal(err)
+			}
 			c.byKernel(0, 1)
-			s := c.startStream(way.from, way.to, way.addr)
+			s := c.startStream(way.from, way.to, way.addr, way.size)
 			c.floods(t, s)
 			c.isSlow(s)
+			if n := c.snmp(way.to, "Udp", "InCsumErrors"); n > 0 {
+				t.Errorf("%d datagrams with a wrong checksum", n)
+			}
 		})
 	}
 }
@@ -61,8 +72,8 @@ const (
 // that is quick enough. Meanwhile it is judged by what it was.
 func (c *cluster) floods(t *testing.T, s *stream) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		before, arrived, overtaken := c.sent(0), s.arrived.Load(), s.overtaken.Load()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		before, arrived, overtaken, losses := c.sent(0), s.arrived.Load(), s.overtaken.Load(), c.lossesOf(s)
 		var offered uint64
 		var row int
 		var err error
@@ -86,6 +97,7 @@ func (c *cluster) floods(t *testing.T, s *stream) {
 		sent := c.sent(0).since(before)
 		arrived, overtaken = s.arrived.Load()-arrived, s.overtaken.Load()-overtaken
 		t.Logf("%d datagrams in %v, a flood in %d of %d slots in a row: sent %+v; %d arrived, %d were overtaken; %q", offered, floodTime, row, floodSlots, sent, arrived, overtaken, why)
+		c.accounts(t, s, offered, arrived, losses)
 		if row >= floodMoves && sent.user == 0 {
 			t.Errorf("all of a flood stayed with the kernel")
 		}
@@ -153,6 +165,7 @@ func (c *cluster) isSlow(s *stream) {
 
 // stream sends numbered datagrams by one socket, many with each call.
 type stream struct {
+	to       *lab.Namespace
 	batch    *ipv4.PacketConn
 	messages []ipv4.Message
 	number   uint64 // of the last that was sent
@@ -163,7 +176,7 @@ type stream struct {
 
 const streamBatch = 64
 
-func (c *cluster) startStream(from, to *lab.Namespace, addr netip.Addr) *stream {
+func (c *cluster) startStream(from, to *lab.Namespace, addr netip.Addr, size int) *stream {
 	c.t.Helper()
 	server, err := to.ListenPacket(c.t.Context(), net.ListenConfig{}, "udp4", netip.AddrPortFrom(addr, 0).String())
 	if err != nil {
@@ -173,7 +186,7 @@ func (c *cluster) startStream(from, to *lab.Namespace, addr netip.Addr) *stream 
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	s := &stream{batch: ipv4.NewPacketConn(conn.(*net.UDPConn)), messages: messages()}
+	s := &stream{to: to, batch: ipv4.NewPacketConn(conn.(*net.UDPConn)), messages: messages(size)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -187,17 +200,17 @@ func (c *cluster) startStream(from, to *lab.Namespace, addr netip.Addr) *stream 
 	return s
 }
 
-func messages() []ipv4.Message {
+func messages(size int) []ipv4.Message {
 	list := make([]ipv4.Message, streamBatch)
 	for i := range list {
-		list[i].Buffers = [][]byte{make([]byte, 64)}
+		list[i].Buffers = [][]byte{make([]byte, size)}
 	}
 	return list
 }
 
 // receive counts what arrives until the socket is closed.
 func (s *stream) receive(conn *ipv4.PacketConn) {
-	list := messages()
+	list := messages(8) // the number is enough
 	for latest := uint64(0); ; {
 		n, err := conn.ReadBatch(list, 0)
 		if err != nil {

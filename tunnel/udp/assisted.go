@@ -53,7 +53,7 @@ type assisted struct {
 
 	ipsec    *assist.IPsec
 	opener   *opener
-	seats    int                // for UDP floods in user space
+	rings    []*assist.Ring     // of the workers; they outlive kernel
 	trials   *trials            // nil where superpackets are not asked for
 	stop     context.CancelFunc // nil before start
 	watching sync.WaitGroup
@@ -64,6 +64,7 @@ type assisted struct {
 	gone  bool    // it will not again
 	fault error   // for this reason, if it is not that the engine is closed
 	past  carried // for peers that it has forgotten
+	drops drops   // those of when it has gone
 
 	ipsecAt time.Time // when there were IPsec policies last
 
@@ -100,7 +101,7 @@ func newAssisted(cfg *Config) *assisted {
 // of the calling goroutine's thread. Whether it fails or not, close ends it. An
 // error is for doWithout.
 func (a *assisted) start(cfg assist.Config, opener *opener) (err error) {
-	a.opener, a.seats = opener, cfg.Floods
+	a.opener = opener
 	if a.ipsec, err = assist.OpenIPsec(); err != nil {
 		return err
 	}
@@ -108,6 +109,7 @@ func (a *assisted) start(cfg assist.Config, opener *opener) (err error) {
 	if err != nil {
 		return err
 	}
+	a.rings = kernel.Rings()
 	a.kernel.Store(kernel)
 	if why := a.why(); why != nil {
 		a.logOff(why)
@@ -246,6 +248,7 @@ func (a *assisted) end(why error) {
 			known = append(known, p)
 		}
 	}
+	a.drops = a.dropped()
 	a.settle(known, func() {
 		if err := a.kernel.Load().Close(); err != nil {
 			a.log.Error("the kernel's programs are not detached cleanly", "error", err)
@@ -270,6 +273,14 @@ func (a *assisted) close() {
 		a.ipsec.Close()
 		a.ipsec = nil
 	}
+}
+
+// closeRings gives back what the workers took from.
+func (a *assisted) closeRings() {
+	for _, r := range a.rings {
+		r.Close()
+	}
+	a.rings = nil
 }
 
 // why tells why the kernel carries nothing for now, nil if it does.

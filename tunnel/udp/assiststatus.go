@@ -11,10 +11,12 @@ func (a *assisted) addTo(s *tunnel.Status) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.addCarried(s)
-	if kernel := a.kernel.Load(); kernel != nil {
-		if n := kernel.Drops(); n > 0 {
-			s.Drops["tx_assist_failed"] += n
-		}
+	lost := a.dropped()
+	if lost.failed > 0 {
+		s.Drops["tx_assist_failed"] = lost.failed
+	}
+	if lost.ringFull > 0 {
+		s.Drops["tx_flood_ring_full"] = lost.ringFull
 	}
 	for i := range s.Capabilities {
 		switch c := &s.Capabilities[i]; {
@@ -29,6 +31,23 @@ func (a *assisted) addTo(s *tunnel.Status) {
 	if a.fault != nil {
 		s.Problems = append(s.Problems, "the kernel carries no packets by itself until the tunnel is made anew: "+a.fault.Error())
 	}
+}
+
+// drops counts packets that the kernel's programs dropped.
+type drops struct {
+	failed   uint64 // for want of memory for another header
+	ringFull uint64 // for want of room in a ring
+}
+
+// dropped is what the programs have dropped, also when they have gone.
+func (a *assisted) dropped() drops {
+	all := a.drops
+	if kernel := a.kernel.Load(); kernel != nil {
+		_, _, full := kernel.Floods()
+		all.failed += kernel.Drops()
+		all.ringFull += full
+	}
+	return all
 }
 
 // addCarried adds what the kernel has carried.
@@ -73,5 +92,6 @@ func (a *assisted) floods() (on bool, why string) {
 	if a.off != nil || kernel == nil {
 		return false, fmt.Sprintf("needs %s", Assist)
 	}
-	return true, fmt.Sprintf("UDP flows in user space for their rate: %d of at most %d", kernel.Floods(), a.seats)
+	n, most, _ := kernel.Floods()
+	return true, fmt.Sprintf("UDP flows in user space for their rate: %d of at most %d", n, most)
 }

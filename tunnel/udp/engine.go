@@ -16,6 +16,7 @@ import (
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/tunnel"
 	"github.com/weftnet/weft/tunnel/netstate"
+	"github.com/weftnet/weft/tunnel/udp/assist"
 )
 
 // Engine carries packets between a TUN and its sockets, and leaves the kernel's
@@ -191,7 +192,7 @@ func (e *Engine) Run(own subnet.Lease) {
 	e.caps.probe(AssistGSO, func() error { return cmp.Or(e.caps.needs(Assist), e.caps.needs(TSO)) })
 	// Only in batches does user space carry more.
 	e.caps.probe(AssistFloods, func() error {
-		return cmp.Or(e.caps.needs(Assist), e.caps.needs(UDPSegment), e.caps.needs(UDPGRO), e.caps.needs(TUNGROUDP))
+		return cmp.Or(assist.CheckRings(), e.caps.needs(Assist), e.caps.needs(UDPSegment), e.caps.needs(UDPGRO), e.caps.needs(TUNGROUDP))
 	})
 	e.startAssist()
 	e.SetOwn(own)
@@ -209,20 +210,20 @@ func (e *Engine) startThreads() {
 	defer e.running.Unlock()
 	e.trouble = newTrouble(e.log)
 	for i, queue := range e.tun.queues {
-		w := e.newWorker(queue, e.sockets[i], e.spread[i])
+		w := e.newWorker(i, queue, e.sockets[i], e.spread[i])
 		e.workers = append(e.workers, w)
 		e.threads = append(e.threads, startThread(fmt.Sprintf("worker %d", i), e.fail, w.run))
 	}
 }
 
-// newWorker makes the worker of one queue and the sockets that go with it, those
-// of further source ports apart.
-func (e *Engine) newWorker(queue int, sockets, spread []*socket) *worker {
+// newWorker makes worker i, of one queue and the sockets that go with it, those of
+// further source ports apart.
+func (e *Engine) newWorker(i, queue int, sockets, spread []*socket) *worker {
 	vnetHdr, stop := e.caps.on[VnetHdr], e.stop.fd
 	tun := fdPort{queue}
 	s := newSender(tun, vnetHdr, &e.table, e.cfg.Underlay.MTU)
 	var receivers []*receiver
-	ports := []int{queue}
+	ports := []int{queue, e.openRing(i, s)}
 	for _, socket := range sockets {
 		port := fdPort{socket.fd}
 		ports = append(ports, socket.fd)
@@ -243,6 +244,17 @@ func (e *Engine) newWorker(queue int, sockets, spread []*socket) *worker {
 		sendOnly = append(sendOnly, e.addBatch(s, socket))
 	}
 	return newWorker(&e.closing, newPoller(stop, ports...), s, receivers, sendOnly)
+}
+
+// openRing has worker i's sender take from its ring, if there is one, and returns its
+// descriptor, or one that is none.
+func (e *Engine) openRing(i int, s *sender) (fd int) {
+	if e.assisted == nil || i >= len(e.assisted.rings) {
+		return -1
+	}
+	ring := e.assisted.rings[i]
+	s.ring = ring
+	return ring.FD()
 }
 
 // addBatch has a sender send by a socket too.
@@ -360,6 +372,9 @@ func (e *Engine) Close() {
 		for _, s := range list {
 			s.close()
 		}
+	}
+	if e.assisted != nil {
+		e.assisted.closeRings()
 	}
 	if e.stop != nil {
 		e.stop.close()

@@ -16,8 +16,9 @@ import (
 	"github.com/weftnet/weft/tunnel/packet"
 )
 
-// memTUN and memSocket are the ends of the engine in memory. A packet given to
-// the one for reading is copied as the kernel would; what is written is kept.
+// memTUN, memSocket and memRing (memring_test.go) are the ends of the engine in
+// memory. A packet given to one for reading is copied as the kernel would; what is
+// written is kept.
 
 type memTUN struct {
 	memWaiter
@@ -226,7 +227,8 @@ func gatherIovecs(iov []unix.Iovec) (b []byte) {
 type memNode struct {
 	tun      *memTUN
 	socket   *memSocket
-	input    memWaiter // of both ends
+	ring     *memRing
+	input    memWaiter // of all ends
 	table    atomic.Pointer[tunnel.Table]
 	closing  atomic.Bool
 	sender   *sender
@@ -236,7 +238,7 @@ type memNode struct {
 	log      logBuffer
 }
 
-// memPoller waits for both ends.
+// memPoller waits for all ends.
 type memPoller struct{ *memNode }
 
 func (p memPoller) poll(ports []portState, timeout time.Duration) {
@@ -248,7 +250,7 @@ func (p memPoller) poll(ports []portState, timeout time.Duration) {
 		socket := len(p.socket.queue) > 0
 		p.socket.mu.Unlock()
 		found := false
-		for i, input := range []bool{tun, socket} {
+		for i, input := range []bool{tunAt: tun, ringAt: p.ring.waiting(), socketsAt: socket} {
 			ports[i].ready = 0
 			if input {
 				ports[i].ready = ports[i].want & unix.POLLIN
@@ -268,11 +270,13 @@ func newMemNode(t testing.TB, n int) *memNode {
 	m := &memNode{
 		input:  input,
 		tun:    &memTUN{memWaiter: input},
+		ring:   &memRing{memWaiter: input},
 		socket: &memSocket{memWaiter: input, addr: outer(n, false)},
 	}
 	m.setPeers(n, testLease(3-n, setup{}))
 	log := testConfig(n, setup{}, &m.log).Log
 	m.sender = newSender(m.tun, true, &m.table, 1500)
+	m.sender.ring = m.ring
 	batch := newSendBatch(m.socket, false, DefaultPort, true)
 	batch.errors = newErrorQueue(m.socket, &m.table, 1500)
 	m.trouble = newTrouble(log)

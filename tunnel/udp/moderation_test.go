@@ -24,10 +24,41 @@ func TestModeration(t *testing.T) {
 		"silence ends it":     {{5000, 100, false}, {6000, 100, true}, {8000, 1, false}},
 		"a rate that goes on": {{5000, 100, false}, {6000, 100, true}, {7000, 100, true}, {8000, 100, true}, {9000, 99, true}, {10000, 0, false}},
 	} {
-		var m moderation
-		for i, s := range steps {
-			if m.note(s.at*us, s.datagrams); m.on != s.on {
-				t.Errorf("%s, step %d: on is %v", name, i, m.on)
+		for _, taken := range []int{0, 64} { // which makes no difference to the TUN's
+			var m moderation
+			for i, s := range steps {
+				if m.note(s.at*us, s.datagrams, taken); m.tun != s.on || m.ring != (taken > 0) {
+					t.Errorf("%s, step %d, %d taken from the ring: %+v", name, i, taken, m)
+				}
+			}
+		}
+	}
+}
+
+// One packet in the ring is a flood, until there was none for 40 ms, whatever comes
+// from the TUN.
+func TestModerationOfRing(t *testing.T) {
+	const ms = int64(time.Millisecond)
+	type step struct {
+		at    int64 // ns
+		taken int
+		on    bool // after it
+	}
+	for name, steps := range map[string][]step{
+		"nothing":         {{0, 0, false}, {1, 0, false}, {50 * ms, 0, false}},
+		"the first":       {{5 * ms, 0, false}, {5*ms + 1, 1, true}},
+		"not yet over":    {{5 * ms, 64, true}, {45*ms - 1, 0, true}},
+		"over":            {{5 * ms, 64, true}, {45 * ms, 0, false}, {46 * ms, 0, false}},
+		"it goes on":      {{5 * ms, 64, true}, {45*ms - 1, 1, true}, {85*ms - 2, 0, true}, {85*ms - 1, 0, false}},
+		"late, but there": {{5 * ms, 64, true}, {5000 * ms, 1, true}, {5039 * ms, 0, true}},
+		"again":           {{5 * ms, 1, true}, {45 * ms, 0, false}, {60 * ms, 1, true}, {99 * ms, 0, true}, {100 * ms, 0, false}},
+	} {
+		for _, datagrams := range []int{0, 1000} {
+			var m moderation
+			for i, s := range steps {
+				if m.note(s.at, datagrams, s.taken); m.ring != s.on || m.tun && datagrams == 0 {
+					t.Errorf("%s, step %d, %d from the TUN: %+v", name, i, datagrams, m)
+				}
 			}
 		}
 	}
@@ -36,7 +67,7 @@ func TestModeration(t *testing.T) {
 // recordingPoller has something ready at the sockets or nothing at all.
 type recordingPoller struct {
 	sockets int16   // what is ready at them
-	want    []int16 // of the TUN and each socket
+	want    []int16 // of the TUN, the ring and each socket
 	timeout time.Duration
 }
 
@@ -46,36 +77,40 @@ func (p *recordingPoller) poll(ports []portState, timeout time.Duration) {
 		p.want = append(p.want, ports[i].want)
 		ports[i].ready = p.sockets
 	}
-	ports[0].ready = 0
+	ports[tunAt].ready, ports[ringAt].ready = 0, 0
 }
 
 // Only while a flood lasts, and only with nothing left to read, does a packet wait,
-// but none that arrives at a socket.
+// but none that arrives at a socket, nor one by the way that the flood does not come.
 func TestFloodPauses(t *testing.T) {
+	const in = unix.POLLIN
 	for _, c := range []struct {
-		on, drained bool
-		sockets     int16
-		want        []int16
-		timeout     time.Duration
-		ready       int16 // at the TUN
+		tun, ring, drained bool
+		want               []int16
+		timeout            time.Duration
+		ready              int16 // at the TUN
 	}{
-		{false, false, 0, []int16{unix.POLLIN, unix.POLLIN}, 0, 0},
-		{false, true, 0, []int16{unix.POLLIN, unix.POLLIN}, 0, 0},
-		{true, false, 0, []int16{unix.POLLIN, unix.POLLIN}, 0, 0},
-		{true, true, 0, []int16{0, unix.POLLIN}, 50 * time.Microsecond, unix.POLLIN},
-		{true, true, unix.POLLIN, []int16{0, unix.POLLIN}, 50 * time.Microsecond, unix.POLLIN},
-		{true, true, unix.POLLERR, []int16{0, unix.POLLIN}, 50 * time.Microsecond, unix.POLLIN},
+		{false, false, false, []int16{in, in, in}, 0, 0},
+		{false, false, true, []int16{in, in, in}, 0, 0},
+		{true, false, false, []int16{in, in, in}, 0, 0},
+		{true, false, true, []int16{0, in, in}, 50 * time.Microsecond, in},
+		{false, true, false, []int16{in, in, in}, 0, 0},
+		{false, true, true, []int16{in, 0, in}, 50 * time.Microsecond, 0},
+		{true, true, false, []int16{in, in, in}, 0, 0},
+		{true, true, true, []int16{0, 0, in}, 50 * time.Microsecond, in},
 	} {
-		m := newMemNode(t, 1)
-		poller := &recordingPoller{sockets: c.sockets}
-		m.worker.poller = poller
-		m.worker.moderation.on, m.sender.drained = c.on, c.drained
-		m.worker.await()
-		if !slices.Equal(poller.want, c.want) || poller.timeout != c.timeout {
-			t.Errorf("%+v: wanted %#x for %v", c, poller.want, poller.timeout)
-		}
-		if tun, socket := m.worker.ports[0].ready, m.worker.ports[1].ready; tun != c.ready || socket != c.sockets {
-			t.Errorf("%+v: then ready %#x, %#x", c, tun, socket)
+		for _, sockets := range []int16{0, in, unix.POLLERR} {
+			m := newMemNode(t, 1)
+			poller := &recordingPoller{sockets: sockets}
+			m.worker.poller = poller
+			m.worker.moderation.tun, m.worker.moderation.ring, m.sender.drained = c.tun, c.ring, c.drained
+			m.worker.await()
+			if !slices.Equal(poller.want, c.want) || poller.timeout != c.timeout {
+				t.Errorf("%+v: wanted %#x for %v", c, poller.want, poller.timeout)
+			}
+			if tun, socket := m.worker.ports[tunAt].ready, m.worker.ports[socketsAt].ready; tun != c.ready || socket != sockets {
+				t.Errorf("%+v: then ready %#x, %#x, want %#x at the socket", c, tun, socket, sockets)
+			}
 		}
 	}
 }
@@ -91,7 +126,7 @@ type floodingPoller struct {
 
 func (p *floodingPoller) poll(ports []portState, timeout time.Duration) {
 	p.socket.sent = nil
-	ports[0].ready, ports[1].ready = 0, 0
+	ports[tunAt].ready, ports[socketsAt].ready = 0, 0
 	switch {
 	case time.Now().After(p.expires):
 		p.t.Errorf("%d pauses", p.pauses)
@@ -105,7 +140,7 @@ func (p *floodingPoller) poll(ports []portState, timeout time.Duration) {
 		for range maxReads - 1 {
 			p.tun.give(plain(udp4(inside, outside, nil)))
 		}
-		ports[0].ready = unix.POLLIN
+		ports[tunAt].ready = unix.POLLIN
 	}
 }
 

@@ -36,6 +36,8 @@ type setup struct {
 
 	sourcePorts  int  // 0: not asked for
 	superpackets bool // the assist carries them, too, if there is one
+
+	notify func() // see Config
 }
 
 // node is one engine in a namespace of its own. Its tunnel addresses serve as
@@ -170,7 +172,7 @@ func testConfig(n int, s setup, log *logBuffer) Config {
 	if !s.superpackets {
 		disable = append(slices.Clone(disable), AssistGSO)
 	}
-	return Config{Backend: backend, Underlay: u, Network: testNetwork, Log: slog.New(slog.NewTextHandler(log, nil)), Disable: disable, Workers: max(s.workers, 1)}
+	return Config{Backend: backend, Underlay: u, Network: testNetwork, Log: slog.New(slog.NewTextHandler(log, nil)), Disable: disable, Workers: max(s.workers, 1), Notify: s.notify}
 }
 
 // newNode starts an engine, which the end of the test closes.

@@ -18,6 +18,12 @@ type tunPort interface {
 	writev(iov []unix.Iovec) unix.Errno
 }
 
+// ringPort is where the packets of a flood wait, by the kernel's assist.
+type ringPort interface {
+	// Take is assist.Ring's.
+	Take(arena []byte, packets [][]byte) (n int, more bool)
+}
+
 type udpPort interface {
 	// sendmmsg returns how many messages were sent: if any, errno is 0.
 	sendmmsg(msgs []unix.Mmsghdr) (int, unix.Errno)
@@ -55,7 +61,7 @@ var (
 
 // fdPoller waits for descriptors.
 type fdPoller struct {
-	ports []int
+	ports []int         // a negative one is none
 	fds   []unix.PollFd // the eventfd that ends all waiting, and the ports
 	limit unix.Timespec
 }

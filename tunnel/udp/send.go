@@ -24,10 +24,11 @@ const (
 	segmentsAtOnce = 128
 )
 
-// sender carries packets from one queue of the TUN to the sockets. Its methods
-// come in the order a packet travels. All belongs to one worker's thread.
+// sender carries packets from one queue of the TUN and from a ring to the sockets. Its
+// methods come in the order a packet travels. All belongs to one worker's thread.
 type sender struct {
 	tun      tunPort
+	ring     ringPort // nil where there is none
 	vnetHdr  bool
 	table    *atomic.Pointer[tunnel.Table]
 	counters *counters
@@ -40,16 +41,17 @@ type sender struct {
 	batches [2][]*sendBatch
 
 	arena      []byte
-	packets    [maxReads][]byte // in the arena, with their vnet headers
+	packets    [maxReads][]byte // in the arena; those from the TUN with their vnet headers
 	segmenters [maxReads]*packet.Segmenter
 	segments   packet.Segments
 	info       packet.Info
 	slow       fragmenter
 
-	// Of the present batch of reads:
-	drained   bool // it ended because there was no more to read
-	datagrams int  // UDP packets, but for superpackets
-	cutInto   int  // packets that it was cut into
+	// Of the present turn:
+	drained   bool // nothing more waits
+	datagrams int  // UDP packets from the TUN, but for superpackets
+	taken     int  // packets from the ring
+	cutInto   int  // packets that the present batch was cut into
 }
 
 func newSender(tun tunPort, vnetHdr bool, table *atomic.Pointer[tunnel.Table], mtu int) *sender {
@@ -62,10 +64,15 @@ func newSender(tun tunPort, vnetHdr bool, table *atomic.Pointer[tunnel.Table], m
 	return s
 }
 
-// serve carries one batch, if there is something to read. Whether there is
-// more is for the next poll to say: an error means that it cannot go on.
+// serve carries one batch from the ring, and one from the TUN if it is ready. Whether
+// there is more is for the next poll to say: an error means that it cannot go on.
 func (s *sender) serve(ready int16) error {
-	s.datagrams = 0
+	s.drained, s.datagrams, s.taken = true, 0, 0
+	if s.ring != nil {
+		if err := s.take(); err != nil {
+			return err
+		}
+	}
 	if ready == 0 {
 		return nil
 	}
@@ -76,10 +83,31 @@ func (s *sender) serve(ready int16) error {
 	return s.forward(s.packets[:n])
 }
 
+// take sends to their peers packets from the ring, which have been found to be whole
+// UDP packets from this node's subnet.
+func (s *sender) take() error {
+	n, more := s.ring.Take(s.arena, s.packets[:])
+	if n == 0 {
+		return nil
+	}
+	s.taken, s.drained = n, !more
+	table := s.table.Load()
+	s.cutInto = 0
+	for i, b := range s.packets[:n] {
+		if !s.parse(b) {
+			continue
+		}
+		packet.FinishChecksum(b, &s.info)
+		if err := s.carry(s.segmenters[i], packet.VnetHdr{}, b, table); err != nil {
+			return err
+		}
+	}
+	return s.flush(n)
+}
+
 // read reads packets until there are no more, or no room for another.
 func (s *sender) read() (n int, err error) {
 	at := 0
-	s.drained = false
 	for n < maxReads && at+maxRead <= len(s.arena) {
 		size, errno := s.tun.read(s.arena[at : at+maxRead])
 		switch errno {
@@ -87,7 +115,6 @@ func (s *sender) read() (n int, err error) {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
-			s.drained = true
 			return n, nil
 		default:
 			if n > 0 {
@@ -99,10 +126,11 @@ func (s *sender) read() (n int, err error) {
 		n++
 		at += (size + 63) &^ 63
 	}
+	s.drained = false
 	return n, nil
 }
 
-// forward sends packets to their peers.
+// forward sends packets from the TUN to their peers.
 func (s *sender) forward(packets [][]byte) error {
 	table := s.table.Load()
 	s.cutInto = 0
@@ -115,23 +143,42 @@ func (s *sender) forward(packets [][]byte) error {
 			}
 			b = b[packet.VnetHdrLen:]
 		}
-		if why := s.info.Parse(b); why != packet.OK {
-			s.counters.drop(reason(why), 1)
+		if !s.parse(b) {
 			continue
 		}
 		if s.info.Protocol == unix.IPPROTO_UDP && hdr.GSOType == packet.GSONone {
 			s.datagrams++
 		}
-		peer := s.route(table, hdr, b)
-		if peer == nil {
-			continue
-		}
-		if err := s.cut(s.segmenters[i], hdr, b, peer, table); err != nil {
+		if err := s.carry(s.segmenters[i], hdr, b, table); err != nil {
 			return err
 		}
 	}
 	s.counters.in.calls.Add(uint64(len(packets)))
-	s.counters.in.messages.Add(uint64(len(packets)))
+	return s.flush(len(packets))
+}
+
+// parse reads a packet's headers into info; one that it does not understand is
+// dropped.
+func (s *sender) parse(b []byte) bool {
+	why := s.info.Parse(b)
+	if why != packet.OK {
+		s.counters.drop(reason(why), 1)
+	}
+	return why == packet.OK
+}
+
+// carry adds a packet to the batch of its way, unless it is dropped.
+func (s *sender) carry(seg *packet.Segmenter, hdr packet.VnetHdr, b []byte, table *tunnel.Table) error {
+	peer := s.route(table, hdr, b)
+	if peer == nil {
+		return nil
+	}
+	return s.cut(seg, hdr, b, peer, table)
+}
+
+// flush sends what was made of so many packets.
+func (s *sender) flush(packets int) error {
+	s.counters.in.messages.Add(uint64(packets))
 	s.counters.in.packets.Add(uint64(s.cutInto))
 	for _, list := range s.batches {
 		for _, batch := range list {

@@ -8,9 +8,10 @@ import (
 )
 
 // worker carries packets both ways between one queue of the TUN and one socket
-// of each address family, batch by batch in turns. One thread for both ways is
-// woken less often than two, and what one way leaves in the cache serves the
-// other; see docs/datapath.md for the figures. More CPUs have more workers.
+// of each address family, and those of a flood from its ring, batch by batch in
+// turns. One thread for both ways is woken less often than two, and what one way
+// leaves in the cache serves the other; see docs/datapath.md for the figures. More
+// CPUs have more workers.
 type worker struct {
 	closing   *atomic.Bool
 	poller    poller
@@ -18,7 +19,7 @@ type worker struct {
 	receivers []*receiver
 	sendOnly  []*sendBatch // those of further source ports
 
-	ports      []portState // the TUN, then each socket, as the receivers and sendOnly
+	ports      []portState // the TUN, the ring, then each socket, as the receivers and sendOnly
 	moderation moderation
 	err        error // of receiving during a rest
 }
@@ -30,27 +31,34 @@ func defaultWorkers(cpus int) int {
 	return min(max(cpus/2, 1), maxWorkers)
 }
 
+// Which of the ports is what.
+const (
+	tunAt = iota
+	ringAt
+	socketsAt
+)
+
 // maxWorkers bounds what they take of memory, 2 MB each. More have not been
 // measured.
 const maxWorkers = 4
 
 // newWorker joins a sender and receivers; the poller has the ports in the same
-// order, the TUN first, and those by which is only sent last.
+// order, the TUN and the ring first, and those by which is only sent last.
 func newWorker(closing *atomic.Bool, poller poller, s *sender, receivers []*receiver, sendOnly []*sendBatch) *worker {
 	w := &worker{closing: closing, poller: poller, sender: s, receivers: receivers, sendOnly: sendOnly}
-	w.ports = make([]portState, 1+len(receivers)+len(sendOnly))
+	w.ports = make([]portState, socketsAt+len(receivers)+len(sendOnly))
 	restAt := func(batch *sendBatch, port *portState) {
 		batch.rest = func(events int16, timeout time.Duration) { w.rest(port, events, timeout) }
 	}
 	for i, r := range receivers {
 		for _, list := range s.batches {
 			if len(list) > 0 && list[0].port == r.socket {
-				restAt(list[0], &w.ports[1+i])
+				restAt(list[0], &w.ports[socketsAt+i])
 			}
 		}
 	}
 	for i, batch := range sendOnly {
-		restAt(batch, &w.ports[1+len(receivers)+i])
+		restAt(batch, &w.ports[socketsAt+len(receivers)+i])
 	}
 	return w
 }
@@ -65,10 +73,10 @@ func (w *worker) run(t *thread) error {
 		if err := w.receive(); err != nil {
 			return err
 		}
-		if err := w.sender.serve(w.ports[0].ready); err != nil {
+		if err := w.sender.serve(w.ports[tunAt].ready); err != nil {
 			return err
 		}
-		w.moderation.note(now, w.sender.datagrams)
+		w.moderation.note(now, w.sender.datagrams, w.sender.taken)
 		if w.err != nil {
 			return w.err
 		}
@@ -80,20 +88,28 @@ func (w *worker) run(t *thread) error {
 // lasts, that takes a time of its own: see moderation.
 func (w *worker) await() {
 	w.wantAll()
-	if !w.moderation.on || !w.sender.drained {
+	m, tun, ring := &w.moderation, &w.ports[tunAt], &w.ports[ringAt]
+	if !w.sender.drained || !m.tun && !m.ring {
 		w.poller.poll(w.ports, 0)
 		return
 	}
-	w.ports[0].want = 0
+	if m.tun {
+		tun.want = 0
+	}
+	if m.ring {
+		ring.want = 0
+	}
 	w.poller.poll(w.ports, floodPause)
-	w.ports[0].ready = unix.POLLIN // for all we know
+	if m.tun {
+		tun.ready = unix.POLLIN // for all we know
+	}
 }
 
 // wantAll asks for what is waited for as a rule.
 func (w *worker) wantAll() {
 	for i := range w.ports {
 		w.ports[i].want = unix.POLLIN
-		if i > len(w.receivers) {
+		if i >= socketsAt+len(w.receivers) {
 			w.ports[i].want = unix.POLLERR
 		}
 	}
@@ -102,12 +118,12 @@ func (w *worker) wantAll() {
 // receive carries what has arrived at the sockets.
 func (w *worker) receive() error {
 	for i, r := range w.receivers {
-		if err := r.serve(w.ports[1+i].ready &^ unix.POLLOUT); err != nil {
+		if err := r.serve(w.ports[socketsAt+i].ready &^ unix.POLLOUT); err != nil {
 			return err
 		}
 	}
 	for i, batch := range w.sendOnly {
-		if w.ports[1+len(w.receivers)+i].ready&unix.POLLERR != 0 {
+		if w.ports[socketsAt+len(w.receivers)+i].ready&unix.POLLERR != 0 {
 			batch.errors.clear()
 		}
 	}
@@ -120,7 +136,7 @@ func (w *worker) receive() error {
 func (w *worker) rest(socket *portState, events int16, timeout time.Duration) {
 	for end := time.Now().Add(timeout); timeout > 0 && w.err == nil && !w.closing.Load(); timeout = time.Until(end) {
 		w.wantAll()
-		w.ports[0].want = 0 // the sender is busy
+		w.ports[tunAt].want, w.ports[ringAt].want = 0, 0 // the sender is busy
 		socket.want |= events
 		w.poller.poll(w.ports, timeout)
 		enough := socket.ready&events != 0

@@ -33,8 +33,8 @@ type Config struct {
 	Superpackets bool
 
 	// Floods is how many UDP flows of very many packets, the kernel's otherwise, are
-	// left to user space at a time: as many as it can carry beside each other, at most
-	// MaxFloods. 0: none.
+	// left to user space at a time, each by one of Rings: as many as it can carry beside
+	// each other, at most MaxFloods. 0: none.
 	Floods int
 }
 
@@ -74,6 +74,7 @@ type Assist struct {
 	programs *programs  // nil once closed
 	node     *ebpf.Memory
 	floods   *ebpf.Memory
+	rings    []*Ring
 	peers    table
 	super    superpackets
 
@@ -115,6 +116,9 @@ func Attach(cfg Config) (*Assist, error) {
 	}
 	if err != nil {
 		a.Close()
+		for _, r := range a.rings {
+			r.Close()
+		}
 		return nil, explain(err)
 	}
 	if cfg.Superpackets {
@@ -135,6 +139,13 @@ func (a *Assist) share() error {
 	a.peers = table{kernel: a.programs.peers, entries: make(map[netip.Prefix]entry)}
 	if a.peers.slots.memory, err = a.programs.slots.Memory(); err != nil {
 		return fmt.Errorf("map the eBPF map weft_slots: %w", err)
+	}
+	for _, buffer := range a.programs.rings {
+		r, err := openRing(buffer)
+		if err != nil {
+			return err
+		}
+		a.rings = append(a.rings, r)
 	}
 	return nil
 }

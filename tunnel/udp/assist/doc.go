@@ -16,8 +16,9 @@
 //
 // A UDP flow of 200 thousand packets a second, a flood, is left to user space, too,
 // which carries more of them, in batches: until it has less than 25 thousand, and only
-// so many floods at a time as Config.Floods says. When one ends, its last packets in
-// user space may be overtaken.
+// so many floods at a time as Config.Floods says. Its packets are not sent by the TUN
+// but wait in memory that is shared with user space (Rings). When it ends, or begins to
+// send superpackets, its last packets in user space may be overtaken.
 //
 // A program that does not see that a packet is plainly its own leaves it as it
 // is. Then it goes to user space, which knows what to do with anything. Only
@@ -70,6 +71,6 @@
 // running weft takes a compiler. Each function emits one check or step, with
 // what it would be in C. They call helpers that the kernel keeps for programs
 // under a licence compatible with the GPL, so egress.go, encap.go, ingress.go,
-// detour.go, arrival.go, superpacket.go, flow.go, flood.go and asm.go may be used
-// under the GNU General Public License, version 2, as well.
+// detour.go, arrival.go, superpacket.go, flow.go, flood.go, toring.go and asm.go may be
+// used under the GNU General Public License, version 2, as well.
 package assist

@@ -58,7 +58,7 @@ func leaving(cfg Config, m *shared, then asm.Instructions) asm.Instructions {
 		findSlot(m, regSlot, labelLeave),
 		onlyWelcome(m),
 		at(labelPiece, onlyFitting()),
-		leaveFloods(cfg, m),
+		divertFloods(cfg, m),
 		at(labelCalm, readLast()),
 		buildIP(cfg),
 		findRoute(cfg),

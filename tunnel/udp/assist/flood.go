@@ -11,8 +11,8 @@ import (
 // A flood is a flow of so many UDP packets that user space is the faster way: what
 // the kernel carries costs the sender's CPU all of the work for each single one,
 // while user space carries them in batches. So it is left to user space while it
-// lasts, if it finds a seat; there are few, for more floods than user space has
-// threads are better off on their senders' CPUs.
+// lasts, by a ring (see toRing), if it finds a seat; there are few, for more floods than
+// user space has threads are better off on their senders' CPUs.
 //
 // Packets are counted by the flow's hash, as in flow.go, and the time is that of the
 // kernel's last tick, which takes no more than to read it. Nothing is atomic: CPUs
@@ -23,7 +23,7 @@ import (
 // requests that wait for their answers, one at a time, reach 135 thousand where both
 // hosts are on one machine, and are to stay with the kernel, which answers soonest.
 //
-// When a flood ends, its last packets in the TUN may be overtaken by the kernel's, once.
+// When a flood ends, its last packets in the ring may be overtaken by the kernel's, once.
 // There are hardly any: it has then sent less than 25 thousand a second for a window at
 // least, and user space has caught up, unless the machine keeps it waiting.
 const (
@@ -44,6 +44,7 @@ const MaxFloods = 4 // a power of two
 //			u32 count, seat;	// of the window's packets; from 1 on, 0: it is no flood
 //		} places[flowPlaces];
 //		u64 renewed[MaxFloods];	// by the flood that has the seat
+//		u64 lost;		// packets that a ring had no room for
 //	}
 const (
 	floodBegan = 0
@@ -52,10 +53,11 @@ const (
 	floodLen   = 16
 
 	floodSeats = flowPlaces * floodLen
-	floodsLen  = floodSeats + 8*MaxFloods
+	floodsLost = floodSeats + 8*MaxFloods
+	floodsLen  = floodsLost + 8
 )
 
-// Of leaveFloods: labelCalm is what follows it.
+// Of divertFloods: labelCalm is what follows it.
 const (
 	labelCalm    = "calm"
 	labelAnew    = "calm_anew"
@@ -65,7 +67,7 @@ const (
 	labelRenewed = "flood_renewed"
 )
 
-// noteHash keeps the flow's hash for leaveFloods, if there are seats.
+// noteHash keeps the flow's hash for divertFloods, if there are seats.
 func noteHash(cfg Config) asm.Instructions {
 	if cfg.Floods == 0 {
 		return nil
@@ -73,7 +75,7 @@ func noteHash(cfg Config) asm.Instructions {
 	return asm.Instructions{asm.StoreMem(asm.RFP, stackHash, regHash, asm.Word)}
 }
 
-// leaveFloods leaves to user space the packets of floods, if there are seats. There
+// divertFloods leaves to user space the packets of floods, if there are seats. There
 // are no superpackets of UDP any more. The route is looked up later, which is most of
 // the work and not done for a flood's packets; what has none that the kernel may take
 // is user space's, counted or not. The packet stays readable.
@@ -91,9 +93,10 @@ func noteHash(cfg Config) asm.Instructions {
 //	flood->began = now;
 //	flood->count = 1;
 //	goto calm;
-//	see countFlood, which ends at anew or user
+//	see countFlood, which ends at anew or ring
+//	see toRing, which ends the program
 //	calm:
-func leaveFloods(cfg Config, m *shared) asm.Instructions {
+func divertFloods(cfg Config, m *shared) asm.Instructions {
 	if cfg.Floods == 0 {
 		return nil
 	}
@@ -118,7 +121,8 @@ func leaveFloods(cfg Config, m *shared) asm.Instructions {
 		asm.StoreImm(asm.R2, floodCount, 1, asm.Word),
 		asm.Ja.Label(labelCalm),
 	})...)
-	return append(code, countFlood(m.floods)...)
+	code = append(code, countFlood(m.floods)...)
+	return append(code, toRing(cfg, m)...)
 }
 
 // countCalm counts a packet of a flow that is no flood, and takes a seat if it is one
@@ -155,9 +159,9 @@ func countCalm(cfg Config, floods *ebpf.Map) asm.Instructions {
 	return append(code, asm.Ja.Label(labelCalm))
 }
 
-// countFlood counts a flood's packet, and leaves it to user space unless the flood is
-// over. R0 is now, R1 the seat, R2 the flow's place and R3 its age. A silent flood's
-// seat may be another's. From taken on R3 is the seat's time.
+// countFlood counts a flood's packet, and sends it to the ring unless the flood is over.
+// R0 is now, R1 the seat, R2 the flow's place and R3 its age. A silent flood's seat may
+// be another's. From taken on R3 is the seat's time.
 //
 //	flood:
 //	if (age >= floodSilence)
@@ -174,21 +178,22 @@ func countCalm(cfg Config, floods *ebpf.Map) asm.Instructions {
 //	renewed:
 //	flood->began = now;
 //	flood->count = 1;
-//	goto user;
+//	goto ring;
 //	more:
 //	flood->count++;
-//	goto user;
+//	goto ring;
 func countFlood(floods *ebpf.Map) (code asm.Instructions) {
 	code = append(code, at(labelFlood, asm.Instructions{
 		asm.JSGE.Imm(asm.R3, int32(floodSilence), labelAnew),
 		asm.JSLT.Imm(asm.R3, int32(floodWindow), labelMore),
 		asm.LoadMem(asm.R3, asm.R2, floodCount, asm.Word),
 		asm.JLT.Imm(asm.R3, floodEnds, labelAnew),
-		asm.Sub.Imm(asm.R1, 1),
-		asm.And.Imm(asm.R1, MaxFloods-1),
-		asm.LSh.Imm(asm.R1, 3),
+		asm.Mov.Reg(asm.R4, asm.R1),
+		asm.Sub.Imm(asm.R4, 1),
+		asm.And.Imm(asm.R4, MaxFloods-1),
+		asm.LSh.Imm(asm.R4, 3),
 		asm.LoadMapValue(asm.R3, floods.FD(), floodSeats),
-		asm.Add.Reg(asm.R3, asm.R1),
+		asm.Add.Reg(asm.R3, asm.R4),
 		asm.StoreMem(asm.R3, 0, asm.R0, asm.DWord),
 		asm.Ja.Label(labelRenewed),
 	})...)
@@ -199,23 +204,24 @@ func countFlood(floods *ebpf.Map) (code asm.Instructions) {
 	code = append(code, at(labelRenewed, asm.Instructions{
 		asm.StoreMem(asm.R2, floodBegan, asm.R0, asm.DWord),
 		asm.StoreImm(asm.R2, floodCount, 1, asm.Word),
-		asm.Ja.Label(labelUser),
+		asm.Ja.Label(labelRing),
 	})...)
 	return append(code, at(labelMore, asm.Instructions{
-		asm.LoadMem(asm.R1, asm.R2, floodCount, asm.Word),
-		asm.Add.Imm(asm.R1, 1),
-		asm.StoreMem(asm.R2, floodCount, asm.R1, asm.Word),
-		asm.Ja.Label(labelUser),
+		asm.LoadMem(asm.R3, asm.R2, floodCount, asm.Word),
+		asm.Add.Imm(asm.R3, 1),
+		asm.StoreMem(asm.R2, floodCount, asm.R3, asm.Word),
+		asm.Ja.Label(labelRing),
 	})...)
 }
 
-// Floods is how many flows user space carries for the number of their packets, at
-// most Config.Floods. It reads no map by a system call.
-func (a *Assist) Floods() (n int) {
+// Floods is how many flows user space carries for the number of their packets, of at
+// most so many, and how many packets the rings had no room for. It reads no map by a
+// system call.
+func (a *Assist) Floods() (n, most int, lost uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.programs == nil {
-		return 0
+		return 0, 0, 0
 	}
 	now := coarseTime()
 	for seat := range int64(a.cfg.Floods) {
@@ -223,8 +229,13 @@ func (a *Assist) Floods() (n int) {
 			n++
 		}
 	}
-	return n
+	return n, a.cfg.Floods, load64(a.floods, floodsLost)
 }
+
+// Rings are what the packets of floods wait in, one for each of Config.Floods. They
+// are the caller's to take from, without delay, and to close: Close leaves them, with
+// what waits there.
+func (a *Assist) Rings() []*Ring { return a.rings }
 
 // coarseTime is what bpf_ktime_get_coarse_ns gives, but in a time namespace.
 func coarseTime() uint64 {

@@ -80,7 +80,7 @@ func verdict(t testing.TB, program *ebpf.Program, pkt []byte, gsoSize uint32) in
 }
 
 // verdictNames are those of enum tcx_action_base and bpf_redirect.
-var verdictNames = map[int32]string{tcxNext: "user space", tcxDrop: "drop", tcxRedirect: "kernel"}
+var verdictNames = map[int32]string{tcxNext: "user space", tcxDrop: "drop", tcxRedirect: "redirected"}
 
 const tcxRedirect = 7
 
@@ -90,7 +90,12 @@ func newAssist(t testing.TB, cfg Config, own netip.Prefix, peers ...Peer) *Assis
 	p, err := load(cfg)
 	check(t, err)
 	a := &Assist{programs: p, cfg: cfg}
-	t.Cleanup(func() { check(t, a.Close()) })
+	t.Cleanup(func() {
+		check(t, a.Close())
+		for _, r := range a.rings {
+			check(t, r.Close())
+		}
+	})
 	check(t, a.share())
 	check(t, a.Set(own, peers))
 	return a

@@ -3,6 +3,7 @@ package assist
 import (
 	"encoding/binary"
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -142,7 +143,8 @@ func FuzzIngress(f *testing.F) {
 	})
 }
 
-// The egress program, too, and of that it leaves UDP floods to user space.
+// The egress program, too, and of that it leaves UDP floods to user space, by the
+// ring of their seat.
 func FuzzEgress(f *testing.F) {
 	h := newLeaving(f)
 	h.SetSuperpackets(takesSuperpackets, true)
@@ -171,15 +173,16 @@ func FuzzEgress(f *testing.F) {
 		}
 		// All flows are floods, or none.
 		want, counts, state := int32(tcxNext), 0, floodState{}
+		var rings [MaxFloods][][]byte
 		if floods {
-			state = floodState{now(t) + uint64(time.Hour), 7, 1}
+			state = floodState{now(t) + uint64(time.Hour), 7, 2}
 		}
 		if mayLeave(pkt, gsoSize, marked, egressOwn, egressPeers) {
 			want = carried
 			if pkt[9] == packet.ProtoUDP {
 				counts = 1
 				if floods {
-					want = tcxNext
+					want, rings[1] = tcxRedirect, [][]byte{pkt}
 				}
 			}
 		}
@@ -192,6 +195,9 @@ func FuzzEgress(f *testing.F) {
 		h.setFloods(state)
 		if got := h.marked(pkt, uint32(gsoSize), mark); got != want {
 			t.Fatalf("%x: %d, want %d", pkt, got, want)
+		}
+		if got := h.taken(); !reflect.DeepEqual(got, rings) {
+			t.Fatalf("the rings have %x, want %x", got, rings)
 		}
 		if got := h.counted(state.count); len(got) != counts {
 			t.Fatalf("%x is counted at places %d, want %d", pkt, got, counts)

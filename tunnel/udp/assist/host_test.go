@@ -27,6 +27,7 @@ type host struct {
 	number int
 	assist *Assist
 	super  bool // attach has it carry superpackets, too
+	seats  int  // attach has it leave so many floods to rings
 
 	tun    *os.File
 	socket net.PacketConn
@@ -178,7 +179,12 @@ func (h *host) attach(sourcePorts int) {
 		h.assist, err = h.attachHere(sourcePorts)
 		return err
 	}))
-	h.t.Cleanup(func() { check(h.t, h.assist.Close()) })
+	h.t.Cleanup(func() {
+		check(h.t, h.assist.Close())
+		for _, r := range h.assist.Rings() {
+			check(h.t, r.Close())
+		}
+	})
 }
 
 // attachHere attaches in the calling thread's namespace.
@@ -191,7 +197,7 @@ func (h *host) attachHere(sourcePorts int) (*Assist, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Attach(Config{TUN: tun.Index, Underlay: eth.Index, Local: outer(h.number), Port: testPort, SourcePorts: sourcePorts, Superpackets: h.super})
+	return Attach(Config{TUN: tun.Index, Underlay: eth.Index, Local: outer(h.number), Port: testPort, SourcePorts: sourcePorts, Superpackets: h.super, Floods: h.seats})
 }
 
 func (h *host) set(peers ...Peer) {

@@ -205,7 +205,7 @@ func TestDescriptors(t *testing.T) { // not in parallel: it counts
 	before := count()
 	check(t, Check())
 	check(t, ns.Do(func() error {
-		cfg := Config{TUN: 1, Underlay: math.MaxInt32, Local: outer(1), Port: testPort, Descriptors: 700}
+		cfg := Config{TUN: 1, Underlay: math.MaxInt32, Local: outer(1), Port: testPort, Descriptors: 700, Floods: 2}
 		p, err := load(cfg)
 		check(t, err)
 		a := &Assist{programs: p, cfg: cfg}
@@ -213,7 +213,11 @@ func TestDescriptors(t *testing.T) { // not in parallel: it counts
 		if err := a.attach(); !errors.Is(err, unix.ENODEV) || len(a.links) != 1 {
 			t.Errorf("attached to one of two interfaces: %v, %d links", err, len(a.links))
 		}
-		return a.Close()
+		err = a.Close()
+		for _, r := range a.rings {
+			err = errors.Join(err, r.Close())
+		}
+		return err
 	}))
 	if after := count(); after != before {
 		t.Errorf("%d descriptors, %d before", after, before)

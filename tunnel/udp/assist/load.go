@@ -17,7 +17,7 @@ type programs struct {
 // load has the kernel verify and compile the programs.
 func load(cfg Config) (_ *programs, err error) {
 	p := new(programs)
-	if p.shared, err = newShared(); err != nil {
+	if p.shared, err = newShared(cfg); err != nil {
 		return nil, err
 	}
 	for _, program := range []struct {

@@ -56,8 +56,9 @@ const places = 2 * MaxPeers
 // shared is what the programs and this process share.
 type shared struct {
 	peers, slots, node *ebpf.Map
-	flows, detours     *ebpf.Map // see flow.go
-	floods             *ebpf.Map // see flood.go
+	flows, detours     *ebpf.Map   // see flow.go
+	floods             *ebpf.Map   // see flood.go
+	rings              []*ebpf.Map // of seats; see toring.go
 
 	// mark is what tells packets of this process's and of its programs from all
 	// others: a trial where it leaves by the TUN, and what arrives by the detour.
@@ -74,7 +75,7 @@ const foreignMarks = 0xfc000
 // newMark makes the mark of 32 random bits. It is not 0, and its lowest bit is.
 func newMark(random uint32) uint32 { return (random | 2) &^ (foreignMarks | 1) }
 
-func newShared() (_ *shared, err error) {
+func newShared(cfg Config) (_ *shared, err error) {
 	m := new(shared)
 	var random [8]byte
 	rand.Read(random[:]) // never fails
@@ -115,6 +116,14 @@ func newShared() (_ *shared, err error) {
 			return nil, fmt.Errorf("make the eBPF map %s: %w", spec.Name, err)
 		}
 	}
+	for range cfg.Floods {
+		ring, err := newRing()
+		if err != nil {
+			m.close()
+			return nil, fmt.Errorf("make the eBPF ring buffer %s: %w", ringName, err)
+		}
+		m.rings = append(m.rings, ring)
+	}
 	return m, nil
 }
 
@@ -123,5 +132,9 @@ func (m *shared) trialMark() uint32 { return m.mark | 1 }
 
 // close closes what there is.
 func (m *shared) close() error {
-	return errors.Join(m.peers.Close(), m.slots.Close(), m.node.Close(), m.flows.Close(), m.detours.Close(), m.floods.Close())
+	var errs []error
+	for _, one := range append(m.rings, m.peers, m.slots, m.node, m.flows, m.detours, m.floods) {
+		errs = append(errs, one.Close())
+	}
+	return errors.Join(errs...)
 }

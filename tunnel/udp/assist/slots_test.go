@@ -69,7 +69,7 @@ func TestNewMark(t *testing.T) {
 // peer many times a second.
 func TestTraffic(t *testing.T) {
 	labtest.RequireRoot(t)
-	m, err := newShared()
+	m, err := newShared(Config{})
 	check(t, err)
 	defer m.close()
 	memory, err := m.slots.Memory()

@@ -195,7 +195,7 @@ func TestEgressSuperpacketRoutes(t *testing.T) {
 func TestMarks(t *testing.T) {
 	seen := map[uint32]bool{}
 	for range 32 {
-		m, err := newShared()
+		m, err := newShared(Config{})
 		check(t, err)
 		if m.mark == 0 || m.mark&0xc001 != 0 || m.trialMark() != m.mark+1 || m.vni>>24 != 0 {
 			t.Errorf("mark %#x, of trials %#x, VNI %#x", m.mark, m.trialMark(), m.vni)
