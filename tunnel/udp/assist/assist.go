@@ -240,7 +240,8 @@ func (a *Assist) Traffic(subnet netip.Prefix) (tx, rx Count) {
 
 // Drops counts packets that were lost because there was no memory for another
 // header, when nothing else could be done with them any more; a superpacket is one.
-// The programs lose no others: a packet that they cannot take goes to user space.
+// But for what a ring has no room for (Floods) the programs lose no others: a packet
+// that they cannot take goes to user space.
 // What is lost behind them, as in a device's queue, the CPU's backlog or a TUN that
 // is down, is in the kernel's counters of those, and in Traffic.
 func (a *Assist) Drops() uint64 {

@@ -201,3 +201,50 @@ func TestRingInnerChecksum(t *testing.T) {
 	a.untouched()
 	b.untouched()
 }
+
+// Which checksum is yet to be computed is known of each packet, be it of one that a virtual
+// machine has sent: that of UDP user space can compute, any behind it it cannot.
+func TestRingUnfinishedChecksum(t *testing.T) {
+	t.Parallel()
+	a, b := newFlooding(t)
+	s := a.openSender(0)
+	to := &unix.SockaddrLinklayer{Ifindex: a.index("flannel0"), Protocol: uint16(wire16(unix.ETH_P_IP))}
+	pkt := numbered(200, 1)
+	copy(pkt[ipSource:], inner(1).AsSlice())
+	copy(pkt[ipDestination:], inner(2).AsSlice())
+	for _, c := range []struct {
+		flags         uint8
+		start, offset uint16
+		ring          bool
+	}{
+		{0, 0, 0, true},
+		{packet.FlagNeedsCsum, ipLen, udpChecksum, true},
+		{packet.FlagNeedsCsum, ipLen, udpChecksum + 1, false},
+		{packet.FlagNeedsCsum, overhead + ipLen, udpChecksum, false},
+		{packet.FlagNeedsCsum, 180, 16, false},
+	} {
+		header := packet.VnetHdr{Flags: c.flags, CsumStart: c.start, CsumOffset: c.offset}
+		sending := make([]byte, packet.VnetHdrLen)
+		header.Encode(sending)
+		check(t, unix.Sendto(s.fd, append(sending, pkt...), 0, to))
+		want := [][]byte{pkt}
+		if !c.ring {
+			want = nil
+			var sent [][]byte
+			waitFor(t, "the packet in the TUN", func() bool { sent, _ = a.took(); return len(sent) > 0 })
+			var got packet.VnetHdr
+			got.Decode(sent[0])
+			if len(sent) != 1 || got != header || !bytes.Equal(sent[0][packet.VnetHdrLen:], pkt) {
+				t.Errorf("%+v: the TUN has %d packets, the first with %+v: %x", header, len(sent), got, sent[0])
+			}
+		}
+		if got := takeAll(t, a.assist.Rings()[0]); !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("%+v: the ring has %x", header, got)
+		}
+		a.untouched()
+	}
+	if _, _, lost := a.assist.Floods(); lost != 0 || a.assist.Drops() != 0 {
+		t.Errorf("%d packets lost, %d dropped", lost, a.assist.Drops())
+	}
+	b.untouched()
+}
