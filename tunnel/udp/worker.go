@@ -38,8 +38,8 @@ const (
 	socketsAt
 )
 
-// maxWorkers bounds what they take of memory, 2 MB each and 1 MB for the ring, which
-// counts twice in the process's resident set. More have not been measured.
+// maxWorkers bounds what they take of memory, 2 MB each and 1 MB for the ring. More
+// have not been measured.
 const maxWorkers = 4
 
 // newWorker joins a sender and receivers; the poller has the ports in the same

@@ -22,8 +22,8 @@ import (
 type Ring struct {
 	buffer   *ebpf.Map
 	consumer []byte // a page, with the position of the next record to take; see Take
-	producer []byte // a page, with that of the next one to come, and twice the records
-	records  []byte // of producer: as there are two, none is in two pieces
+	producer []byte // a page, with that of the next one to come, and the records
+	records  []byte // of producer; one may go on at their beginning
 	taken    uintptr
 }
 
@@ -40,7 +40,8 @@ func CheckRings() error {
 	return nil
 }
 
-// openRing maps a ring buffer into memory.
+// openRing maps a ring buffer into memory. The kernel would map the records twice, one
+// behind the other, but that counts twice as memory of this process.
 func openRing(buffer *ebpf.Map) (_ *Ring, err error) {
 	r := new(Ring)
 	if r.buffer, err = buffer.Clone(); err != nil {
@@ -49,7 +50,7 @@ func openRing(buffer *ebpf.Map) (_ *Ring, err error) {
 	page, size := os.Getpagesize(), int(buffer.MaxEntries())
 	r.consumer, err = unix.Mmap(r.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err == nil {
-		r.producer, err = unix.Mmap(r.FD(), int64(page), page+2*size, unix.PROT_READ, unix.MAP_SHARED)
+		r.producer, err = unix.Mmap(r.FD(), int64(page), page+size, unix.PROT_READ, unix.MAP_SHARED)
 	}
 	if err != nil {
 		r.Close()
@@ -78,24 +79,26 @@ const RingSilence = floodSilence
 // was nothing to take: else the first packet after each Take would do it.
 func (r *Ring) Take(arena []byte, packets [][]byte) (n int, more bool) {
 	there := atomic.LoadUintptr(position(r.producer))
-	mask := uintptr(len(r.records)/2 - 1)
+	mask := uintptr(len(r.records) - 1)
 	for at := 0; r.taken != there; {
-		record := r.records[r.taken&mask:]
 		// The kernel has written all of a record when it is busy no more.
-		header := atomic.LoadUint32((*uint32)(unsafe.Pointer(&record[0])))
+		header := atomic.LoadUint32((*uint32)(unsafe.Pointer(&r.records[r.taken&mask])))
 		if header&unix.BPF_RINGBUF_BUSY_BIT != 0 {
 			break
 		}
 		size := int(header &^ unix.BPF_RINGBUF_DISCARD_BIT)
 		if header&unix.BPF_RINGBUF_DISCARD_BIT == 0 {
-			pkt := record[recordHeader : recordHeader+size]
-			pkt = pkt[:min(int(pkt[ipLength])<<8|int(pkt[ipLength+1]), size)]
-			if more = n == len(packets) || len(arena)-at < len(pkt); more {
+			begin := (r.taken + recordHeader) & mask // 8 bytes are in one piece
+			length := min(int(r.records[begin+ipLength])<<8|int(r.records[begin+ipLength+1]), size)
+			if more = n == len(packets) || len(arena)-at < length; more {
 				break
 			}
-			packets[n] = arena[at : at+copy(arena[at:], pkt)]
+			pkt := arena[at : at+length]
+			first := copy(pkt, r.records[begin:])
+			copy(pkt[first:], r.records)
+			packets[n] = pkt
 			n++
-			at = min((at+len(pkt)+63)&^63, len(arena))
+			at = min((at+length+63)&^63, len(arena))
 		}
 		r.taken += uintptr(recordHeader+size+7) &^ 7
 	}

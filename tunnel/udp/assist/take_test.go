@@ -97,36 +97,40 @@ type memoryRing struct {
 // is at a position.
 func newMemoryRing(size int, at uintptr) *memoryRing {
 	page := os.Getpagesize()
-	producer := make([]byte, page+2*size)
+	producer := make([]byte, page+size)
 	r := &Ring{consumer: make([]byte, page), producer: producer, records: producer[page:], taken: at}
 	*position(r.consumer), *position(r.producer) = at, at
 	return &memoryRing{taker{ring: r, at: at}, uintptr(size) - 1, at}
 }
 
-// reserve makes a busy record, as __bpf_ringbuf_reserve does, and returns its bytes, nil
-// if there is no room. It may be called beside Take.
-func (m *memoryRing) reserve(size int) (header *uint32, record []byte) {
+// reserve makes a busy record, as __bpf_ringbuf_reserve does, and returns its header, nil
+// if there is no room, and what writes its bytes. It may be called beside Take.
+func (m *memoryRing) reserve(size int) (header *uint32, write func(b []byte)) {
 	w := waiting{size: size}
 	taken := atomic.LoadUintptr(position(m.ring.consumer))
 	if m.produced+w.length()-taken > m.mask {
 		return nil, nil
 	}
-	place := m.ring.records[m.produced&m.mask:]
-	header = (*uint32)(unsafe.Pointer(&place[0]))
+	begin := m.produced + recordHeader
+	header = (*uint32)(unsafe.Pointer(&m.ring.records[m.produced&m.mask]))
 	atomic.StoreUint32(header, uint32(size)|unix.BPF_RINGBUF_BUSY_BIT)
 	m.produced += w.length()
 	atomic.StoreUintptr(position(m.ring.producer), m.produced)
-	return header, place[recordHeader : recordHeader+size]
+	return header, func(b []byte) {
+		for i := range b {
+			m.ring.records[(begin+uintptr(i))&m.mask] = b[i]
+		}
+	}
 }
 
 // put makes a record that holds pkt, and has it wait.
 func (m *memoryRing) put(t testing.TB, size int, pkt []byte, flags uint32, want []byte) {
 	t.Helper()
-	header, record := m.reserve(size)
+	header, write := m.reserve(size)
 	if header == nil {
 		t.Fatalf("no room for %d bytes", size)
 	}
-	copy(record, pkt)
+	write(pkt)
 	atomic.StoreUint32(header, uint32(size)|flags)
 	m.waits = append(m.waits, waiting{want, size, flags&unix.BPF_RINGBUF_BUSY_BIT != 0})
 }
@@ -217,16 +221,18 @@ func FuzzTake(f *testing.F) {
 			switch op {
 			case 0, 1: // a record, whole or not yet
 				size := 4 + (a|b<<8)%1500
-				header, record := m.reserve(size)
+				header, write := m.reserve(size)
 				if header == nil {
 					continue
 				}
+				record := make([]byte, size)
 				for i := range record {
 					record[i] = byte(i) ^ byte(m.produced>>3)
 				}
 				says := []int{size, size + 1, size - 1, size / 2, 0, 65535, int(c), 20}[c>>1&7]
 				binary.BigEndian.PutUint16(record[ipLength:], uint16(says))
-				o := open{header: header, n: passed + len(m.waits), pkt: slices.Clone(record[:min(says, size)]), flags: uint32(size)}
+				write(record)
+				o := open{header: header, n: passed + len(m.waits), pkt: record[:min(says, size)], flags: uint32(size)}
 				if c&1 != 0 {
 					o.pkt, o.flags = nil, o.flags|unix.BPF_RINGBUF_DISCARD_BIT
 				}
@@ -266,12 +272,12 @@ func TestTakeBesideProducer(t *testing.T) {
 	go func() {
 		for n := 0; n < records; {
 			size := sizes[n%3+n/3%2]
-			header, record := m.reserve(size)
+			header, write := m.reserve(size)
 			if header == nil {
 				runtime.Gosched()
 				continue
 			}
-			copy(record, numbered(size-n%100, n))
+			write(numbered(size-n%100, n))
 			atomic.StoreUint32(header, uint32(size))
 			n++
 		}
