@@ -22,7 +22,8 @@ func TestOvertaken(t *testing.T) {
 	}
 }
 
-// Over a cable nothing is overtaken, and TCP has nothing to repeat.
+// Over a cable nothing is overtaken, and TCP has nothing to repeat, but when the sender is
+// moved to another CPU, whose queue may be the shorter one: so one run of some must be so.
 func TestTurns(t *testing.T) {
 	a, b := labtest.Namespace(t, "a"), labtest.Namespace(t, "b")
 	if err := lab.Veth(lab.End{In: a, Device: "eth0"}, lab.End{In: b, Device: "eth0"}, 1500); err != nil {
@@ -38,12 +39,21 @@ func TestTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	pauses := []time.Duration{0, 10 * time.Millisecond}
-	udp, err := TakeTurnsUDP(t.Context(), a, b, to, pauses)
-	if err != nil || udp.Sent != 2*(turnRun+2*turnSingles) || udp.Arrived != udp.Sent || udp.Overtaken > 0 {
-		t.Errorf("%+v, %v", udp, err)
-	}
-	tcp, err := TakeTurnsTCP(t.Context(), a, b, to, pauses)
-	if err != nil || tcp.Reordered > 0 || tcp.OutOfOrder > 0 {
-		t.Errorf("%+v, %v", tcp, err)
+	const runs = 10
+	for run := 1; ; run++ {
+		udp, err := TakeTurnsUDP(t.Context(), a, b, to, pauses)
+		if err != nil || udp.Sent != 2*(turnRun+2*turnSingles) || udp.Arrived != udp.Sent {
+			t.Fatalf("%+v, %v", udp, err)
+		}
+		tcp, err := TakeTurnsTCP(t.Context(), a, b, to, pauses)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if udp.Overtaken == 0 && tcp.Reordered == 0 && tcp.OutOfOrder == 0 {
+			return
+		}
+		if run == runs {
+			t.Fatalf("in each of %d runs, in the last one: %+v, %+v", runs, udp, tcp)
+		}
 	}
 }
