@@ -101,12 +101,12 @@ func floodUntilFull(t *testing.T, from *node, to net.Addr) (offered, lost uint64
 	conn, err := from.Dial(t.Context(), net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(from.ipv4, 0))}, "udp4", to.String())
 	check(t, err)
 	defer conn.Close()
-	for deadline := time.Now().Add(20 * time.Second); lost == 0; lost = from.drops()["tx_flood_ring_full"] {
+	for deadline := time.Now().Add(time.Minute); lost == 0; lost = from.drops()["tx_flood_ring_full"] {
 		n, err := floodFor(50*time.Millisecond, conn)
 		check(t, err)
 		offered += n
 		if time.Now().After(deadline) {
-			t.Skip("this machine is too busy for a flood of 200 thousand datagrams a second: what a full ring does was not tried")
+			t.Fatal("this machine is too slow or too busy for a flood: it never sent 4000 datagrams within 20 ms, nor filled the ring")
 		}
 	}
 	return offered, lost

@@ -223,7 +223,7 @@ func (e *Engine) newWorker(i, queue int, sockets, spread []*socket) *worker {
 	tun := fdPort{queue}
 	s := newSender(tun, vnetHdr, &e.table, e.cfg.Underlay.MTU)
 	var receivers []*receiver
-	ports := []int{queue, e.openRing(i, s)}
+	ports := []int{queue, e.addRing(i, s)}
 	for _, socket := range sockets {
 		port := fdPort{socket.fd}
 		ports = append(ports, socket.fd)
@@ -246,9 +246,9 @@ func (e *Engine) newWorker(i, queue int, sockets, spread []*socket) *worker {
 	return newWorker(&e.closing, newPoller(stop, ports...), s, receivers, sendOnly)
 }
 
-// openRing has worker i's sender take from its ring, if there is one, and returns its
+// addRing has worker i's sender take from its ring, if there is one, and returns its
 // descriptor, or one that is none.
-func (e *Engine) openRing(i int, s *sender) (fd int) {
+func (e *Engine) addRing(i int, s *sender) (fd int) {
 	if e.assisted == nil || i >= len(e.assisted.rings) {
 		return -1
 	}

@@ -64,8 +64,8 @@ func openRing(buffer *ebpf.Map) (_ *Ring, err error) {
 // until it has found nothing. The next packet then wakes who waits for it.
 func (r *Ring) FD() int { return r.buffer.FD() }
 
-// RingSilence is how long there was nothing to take when a flood is over. Until then to
-// come back by oneself is cheaper than to wait for FD.
+// RingSilence is how long there was nothing to take when a flood is over. Until then who
+// takes packets comes back by himself, and wakes cost nothing.
 const RingSilence = floodSilence
 
 // Take copies packets into arena, each at a multiple of 64 bytes, and sets the first n

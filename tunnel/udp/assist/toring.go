@@ -68,21 +68,18 @@ func toRing(cfg Config, m *shared) asm.Instructions {
 		labelLeft    = "ring_left"
 		regRecord    = asm.R8
 	)
-	code := at(labelRing, asm.Instructions{asm.Mov.Reg(asm.R2, asm.R1)})
+	seatLabel := func(seat int) string { return fmt.Sprintf("ring_seat_%d", seat) }
+	code := at(labelRing, asm.Instructions{asm.Mov.Imm(asm.R3, 0)})
 	for seat := range cfg.Floods {
-		next := fmt.Sprintf("ring_not_%d", seat+1)
-		code = append(code,
-			asm.JNE.Imm(asm.R2, int32(seat+1), next),
-			asm.LoadMapPtr(asm.R1, m.rings[seat].FD()),
-			asm.Ja.Label(labelSize),
-			asm.Mov.Imm(asm.R3, 0).WithSymbol(next),
-		)
+		code = append(code, asm.JEq.Imm(asm.R1, int32(seat+1), seatLabel(seat)))
 	}
 	code = append(code, asm.Ja.Label(labelUser))
+	for seat := range cfg.Floods {
+		code = append(code, asm.LoadMapPtr(asm.R1, m.rings[seat].FD()).WithSymbol(seatLabel(seat)), asm.Ja.Label(labelSize))
+	}
 	code = append(code, at(labelSize, asm.Instructions{
 		loadSkb(regLength, skbLen),
 		asm.JLT.Imm(regLength, ipLen, labelUser),
-		asm.Mov.Imm(asm.R3, 0),
 	})...)
 	for _, size := range recordSizes {
 		code = append(code, asm.Mov.Imm(asm.R2, size), asm.JLE.Imm(regLength, size, labelReserve))
