@@ -26,7 +26,7 @@ func (c *connectClient) run() error {
 			if err := c.once(); err != nil {
 				return err
 			}
-			c.counters[i].add(1, 1)
+			c.counters[i].add(1)
 		}
 	})
 }
@@ -60,7 +60,7 @@ func (c *connectClient) once() error {
 	return nil
 }
 
-func (c *connectClient) count() Count          { return sum(c.counters) }
+func (c *connectClient) count() Count          { return packetsOf(sum(c.counters), 1) }
 func (c *connectClient) finish(*Count, Window) {}
 
 type connectServer struct {
@@ -93,7 +93,7 @@ func (s *connectServer) run() error {
 			if err := s.once(); err != nil {
 				return err
 			}
-			s.counters[i].add(1, 1)
+			s.counters[i].add(1)
 		}
 	})
 }
@@ -114,7 +114,7 @@ func (s *connectServer) once() error {
 	return nil
 }
 
-func (s *connectServer) count() Count          { return sum(s.counters) }
+func (s *connectServer) count() Count          { return packetsOf(sum(s.counters), 1) }
 func (s *connectServer) finish(*Count, Window) {}
 
 // retry repeats a system call that a signal interrupted.

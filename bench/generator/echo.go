@@ -80,8 +80,9 @@ func (c *echoClient) run() error {
 }
 
 func (c *echoClient) count() Count {
-	n := c.done.Load()
-	return Count{Packets: n, Bytes: n * uint64(c.spec.Size), Lost: c.lost.Load()}
+	count := packetsOf(c.done.Load(), c.spec.Size)
+	count.Lost = c.lost.Load()
+	return count
 }
 
 func (c *echoClient) finish(count *Count, w Window) {
@@ -108,9 +109,9 @@ func latency(trips []roundTrip, w Window) Latency {
 }
 
 type echoServer struct {
-	spec Spec
-	fd   int
-	counter
+	spec     Spec
+	fd       int
+	answered counter
 }
 
 func (s *echoServer) open() (_ uint16, err error) {
@@ -137,7 +138,7 @@ func (s *echoServer) run() error {
 		}
 		switch errno {
 		case 0:
-			s.add(n, 1)
+			s.answered.add(1)
 		case unix.EINTR:
 		default:
 			return fmt.Errorf("answer: %w", errno)
@@ -145,6 +146,7 @@ func (s *echoServer) run() error {
 	}
 }
 
+func (s *echoServer) count() Count          { return packetsOf(s.answered.n.Load(), s.spec.Size) }
 func (s *echoServer) finish(*Count, Window) {}
 
 func rawIO(trap uintptr, fd int, b []byte) (int, unix.Errno) {

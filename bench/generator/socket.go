@@ -8,18 +8,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// counter is one thread's, a cache line apart from the others'.
+// counter is one thread's, a cache line apart from the others'. It is a single
+// number, bytes or packets: two that belong together could be read apart.
 type counter struct {
-	bytes, packets atomic.Uint64
-	_              [48]byte
+	n atomic.Uint64
+	_ [56]byte
 }
 
-func (c *counter) add(bytes, packets int) {
-	c.bytes.Add(uint64(bytes))
-	c.packets.Add(uint64(packets))
+func (c *counter) add(n int) { c.n.Add(uint64(n)) }
+
+func sum(counters []counter) (n uint64) {
+	for i := range counters {
+		n += counters[i].n.Load()
+	}
+	return n
 }
 
-func (c *counter) count() Count { return Count{Bytes: c.bytes.Load(), Packets: c.packets.Load()} }
+// packetsOf counts packets that have size bytes each.
+func packetsOf(n uint64, size int) Count { return Count{Packets: n, Bytes: n * uint64(size)} }
 
 // openSocket opens a blocking socket: a thread sleeps in the kernel until it
 // can go on, without a detour through Go's poller.

@@ -56,12 +56,12 @@ func (s *tcpSender) run() error {
 			if err != nil && !errors.Is(err, unix.EINTR) {
 				return fmt.Errorf("send: %w", err)
 			}
-			s.counters[i].add(max(n, 0), 0)
+			s.counters[i].add(max(n, 0))
 		}
 	})
 }
 
-func (s *tcpSender) count() Count          { return sum(s.counters) }
+func (s *tcpSender) count() Count          { return Count{Bytes: sum(s.counters)} }
 func (s *tcpSender) finish(*Count, Window) {}
 
 type tcpReceiver struct {
@@ -104,12 +104,12 @@ func (r *tcpReceiver) run() error {
 			if err == nil && n == 0 {
 				return nil
 			}
-			r.counters[i].add(max(n, 0), 0)
+			r.counters[i].add(max(n, 0))
 		}
 	})
 }
 
-func (r *tcpReceiver) count() Count          { return sum(r.counters) }
+func (r *tcpReceiver) count() Count          { return Count{Bytes: sum(r.counters)} }
 func (r *tcpReceiver) finish(*Count, Window) {}
 
 // forEach runs flow for each descriptor at once, and returns the first error.
@@ -121,13 +121,4 @@ func forEach(flows []int, flow func(i, fd int) error) error {
 	}
 	running.Wait()
 	return <-errs
-}
-
-func sum(counters []counter) (total Count) {
-	for i := range counters {
-		c := counters[i].count()
-		total.Bytes += c.Bytes
-		total.Packets += c.Packets
-	}
-	return total
 }

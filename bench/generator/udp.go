@@ -23,11 +23,11 @@ const receiveBuffer = 16 << 20
 // do.
 
 type udpSender struct {
-	spec Spec
-	fd   int
-	counter
-	steps chan Step
-	ended chan uint64 // datagrams of a step, at its end
+	spec      Spec
+	fd        int
+	datagrams counter
+	steps     chan Step
+	ended     chan uint64 // datagrams of a step, at its end
 }
 
 func newUDPSender(s Spec) *udpSender {
@@ -75,7 +75,7 @@ func (s *udpSender) send(step Step, headers []unix.Mmsghdr) (sent int, err error
 		n, errno := call(unix.SYS_SENDMMSG, s.fd, headers[:n], 0)
 		switch errno {
 		case 0:
-			s.add(n*s.spec.Size, n)
+			s.datagrams.add(n)
 			sent += n
 			p.sent(n)
 		case unix.EINTR, unix.ECONNREFUSED, unix.ENOBUFS:
@@ -86,6 +86,7 @@ func (s *udpSender) send(step Step, headers []unix.Mmsghdr) (sent int, err error
 	return sent, nil
 }
 
+func (s *udpSender) count() Count          { return packetsOf(s.datagrams.n.Load(), s.spec.Size) }
 func (s *udpSender) finish(*Count, Window) {}
 
 // sleep is a system call that does not tell Go's scheduler, which would let
@@ -97,11 +98,11 @@ func sleep(nanoseconds int64) {
 }
 
 type udpReceiver struct {
-	spec Spec
-	fd   int
-	counter
-	step   atomic.Uint32 // latest that a datagram was of
-	ofStep atomic.Uint64 // datagrams of that step
+	spec      Spec
+	fd        int
+	datagrams counter
+	step      atomic.Uint32 // latest that a datagram was of
+	ofStep    atomic.Uint64 // datagrams of that step
 }
 
 func (r *udpReceiver) open() (_ uint16, err error) {
@@ -124,13 +125,21 @@ func (r *udpReceiver) run() error {
 		if errno != 0 {
 			return fmt.Errorf("receive: %w", errno)
 		}
-		bytes := 0
-		for i := range n {
-			bytes += int(headers[i].Len)
-			r.arrived(binary.NativeEndian.Uint32(unsafe.Slice(headers[i].Hdr.Iov.Base, minDatagram)))
-		}
-		r.add(bytes, n)
+		r.take(headers[:n])
 	}
+}
+
+// take counts a batch. A datagram that was cut on the way is as good as lost.
+func (r *udpReceiver) take(batch []unix.Mmsghdr) {
+	whole := 0
+	for i := range batch {
+		if batch[i].Len != uint32(r.spec.Size) {
+			continue
+		}
+		whole++
+		r.arrived(binary.NativeEndian.Uint32(unsafe.Slice(batch[i].Hdr.Iov.Base, minDatagram)))
+	}
+	r.datagrams.add(whole)
 }
 
 // arrived counts a datagram of a step. The first one of a later step ends the
@@ -169,6 +178,7 @@ func (r *udpReceiver) end(s Step) uint64 {
 	return last
 }
 
+func (r *udpReceiver) count() Count          { return packetsOf(r.datagrams.n.Load(), r.spec.Size) }
 func (r *udpReceiver) finish(*Count, Window) {}
 
 // messages makes the headers of a batch. Message i has its part of the buffer,
