@@ -28,7 +28,7 @@ import (
 type PingOptions struct {
 	Count        int           // echo requests, one after the other; 5
 	Interval     time.Duration // between an answer and the next request; 10 ms
-	Timeout      time.Duration // for each answer; 1 s
+	Timeout      time.Duration // for each answer; 5 s, since machines stand still at times
 	Size         int           // bytes after the ICMP header; 56
 	DontFragment bool          // neither here nor on the way
 }
@@ -56,7 +56,7 @@ func (r PingResult) Median() time.Duration {
 func Ping(ctx context.Context, from *lab.Namespace, to netip.Addr, o PingOptions) (PingResult, error) {
 	o.Count = orDefault(o.Count, 5)
 	o.Interval = orDefault(o.Interval, 10*time.Millisecond)
-	o.Timeout = orDefault(o.Timeout, time.Second)
+	o.Timeout = orDefault(o.Timeout, 5*time.Second)
 	o.Size = orDefault(o.Size, 56)
 	p, err := newPinger(ctx, from, to, o)
 	if err != nil {

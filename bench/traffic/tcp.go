@@ -186,9 +186,9 @@ func (p *pair) close() {
 	p.server.Close()
 }
 
-// connectTimeout is for the handshake: with the kernel's second repetition
-// of a lost SYN, which comes after 3 s.
-const connectTimeout = 5 * time.Second
+// connectTimeout is for the handshake: with the kernel's third repetition
+// of a lost SYN, which comes after 7 s.
+const connectTimeout = 10 * time.Second
 
 func connect(ctx context.Context, from, to *lab.Namespace, addr netip.Addr, congestion string) (*pair, error) {
 	listener, err := to.Listen(ctx, net.ListenConfig{}, "tcp", netip.AddrPortFrom(addr, 0).String())

@@ -57,15 +57,16 @@ func TakeTurnsUDP(ctx context.Context, from, to *lab.Namespace, addr netip.Addr,
 		return r, err
 	}
 	last := uint64(len(pauses) * (2*turnSingles + turnRun))
-	var reading sync.WaitGroup
-	reading.Go(func() { r.receive(stamped, last) })
-	err = sendTurns(ctx, client.(*net.UDPConn), pauses)
-	if err == nil {
-		server.SetReadDeadline(time.Now().Add(time.Second)) // the last may have been lost
-	} else {
-		server.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.receive(stamped, last)
+	}()
+	if err = sendTurns(ctx, client.(*net.UDPConn), pauses); err == nil {
+		err = waitForLast(ctx, ended)
 	}
-	reading.Wait()
+	server.Close()
+	<-ended
 	if r.Sent = int(last); err != nil {
 		return r, fmt.Errorf("UDP from %s to %s: %w", from.Name, addr, err)
 	}
@@ -122,7 +123,7 @@ func cutInto(c *net.UDPConn, size int) error {
 	})("", "", raw)
 }
 
-// receive counts until all have arrived, or the socket's deadline.
+// receive counts until all have arrived, or the socket is closed.
 func (r *UDPTurns) receive(stamped *stampedReader, last uint64) {
 	for buf := make([]byte, turnSegment); r.Arrived < int(last); {
 		n, at, err := stamped.read(buf)

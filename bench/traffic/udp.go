@@ -56,12 +56,7 @@ func EchoUDP(ctx context.Context, from, to *lab.Namespace, addr netip.Addr, o Ec
 
 	sent, err := sendDatagrams(ctx, client, o, near.window)
 	if err == nil {
-		select { // the last of them are still on their way
-		case <-near.all:
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
+		err = waitForLast(ctx, near.all)
 	}
 	client.Close()
 	server.Close()
@@ -87,6 +82,27 @@ func roomForWindow(fd int) error {
 
 // lostAfter is how long an answer is waited for.
 const lostAfter = 200 * time.Millisecond
+
+// What is on its way when the last was sent is waited for in steps, for while the
+// whole machine stands still one long wait may be over before anything moves.
+const (
+	lastStep  = 50 * time.Millisecond
+	lastSteps = 40
+)
+
+// waitForLast waits until all is there, or what is not there is lost.
+func waitForLast(ctx context.Context, all <-chan struct{}) error {
+	for range lastSteps {
+		select {
+		case <-all:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lastStep):
+		}
+	}
+	return nil
+}
 
 func sendDatagrams(ctx context.Context, c net.Conn, o EchoOptions, onTheWay chan struct{}) (sent int, err error) {
 	for n := range o.Count {
