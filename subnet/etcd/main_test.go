@@ -2,9 +2,11 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,28 +20,47 @@ import (
 )
 
 // shared is the etcd of all tests that do no harm to it; each uses its own
-// prefix.
-var shared *embedded.Member
+// prefix. It is started when it is first needed: the processes of a fuzz test
+// do not need it, and have no time for it.
+var shared sharedMember
+
+type sharedMember struct {
+	once   sync.Once
+	dir    string
+	member *embedded.Member
+	err    error
+}
+
+func (s *sharedMember) start() {
+	if s.dir, s.err = os.MkdirTemp("", "weft"); s.err == nil {
+		s.member, s.err = embedded.Start(context.Background(), embedded.Config{
+			DataDir:      s.dir,
+			ListenClient: []string{"http://127.0.0.1:0"},
+		})
+	}
+}
+
+// Endpoints are those of embedded.Member.
+func (s *sharedMember) Endpoints() []string {
+	s.once.Do(s.start)
+	if s.err != nil {
+		panic(s.err) // no test can do without
+	}
+	return s.member.Endpoints()
+}
+
+func (s *sharedMember) close() error {
+	if s.member == nil {
+		return nil
+	}
+	return errors.Join(s.member.Close(), os.RemoveAll(s.dir))
+}
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "weft")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	shared, err = embedded.Start(context.Background(), embedded.Config{
-		DataDir:      dir,
-		ListenClient: []string{"http://127.0.0.1:0"},
-	})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	code := m.Run()
-	if err := shared.Close(); err != nil {
+	if err := shared.close(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
@@ -55,7 +76,8 @@ var prefixes atomic.Int64
 // newPrefix returns a prefix that no other test uses.
 func newPrefix() string { return fmt.Sprintf("/test/%d", prefixes.Add(1)) }
 
-// open returns a registry that is closed with the test.
+// open returns a registry that is closed with the test. It waits for an answer
+// as long as a busy machine may take.
 func open(t testing.TB, cfg Config) *Registry {
 	t.Helper()
 	if cfg.Endpoints == nil {
@@ -68,6 +90,8 @@ func open(t testing.TB, cfg Config) *Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.timing.request = patience
+	r.link.cfg.DialTimeout = patience
 	t.Cleanup(func() { r.Close() })
 	return r
 }
@@ -104,7 +128,7 @@ func harness(t *testing.T, r *Registry, c *clientv3.Client) subnettest.Harness {
 	return subnettest.Harness{
 		Registry: r,
 		Prefix:   r.prefix,
-		MinTTL:   2 * time.Second, // one and a half times the election time-out
+		ShortTTL: 4 * time.Second, // a busy machine may stand still for one or two
 		Put: func(t *testing.T, key, value string, ttl time.Duration) int64 {
 			t.Helper()
 			var opts []clientv3.OpOption

@@ -83,9 +83,9 @@ func testAnnounce(t *testing.T, h Harness) {
 // run out, twice, as a clock.
 func testAnnounceKeepsAlive(t *testing.T, h Harness) {
 	w := h.watch(t, h.snapshot(t).Revision)
-	a := h.announce(t, nodeOne, h.MinTTL)
+	a := h.announce(t, nodeOne, h.ShortTTL)
 	for _, id := range []string{"two", "three"} {
-		h.Put(t, "weft/alive/"+id, `{"ID":"`+id+`"}`, h.MinTTL)
+		h.Put(t, "weft/alive/"+id, `{"ID":"`+id+`"}`, h.ShortTTL)
 		w.until(t, id+" down", func(ch subnet.Changes) bool { return len(ch.Down) == 1 && ch.Down[0] == id })
 	}
 	wantAlive(t, h, nodeOne)

@@ -35,7 +35,7 @@ func testContextEnds(t *testing.T, h Harness) {
 		"Config": configErr, "Snapshot": snapshotErr, "Create": createErr, "Update": updateErr,
 		"Delete":   r.Delete(ctx, l),
 		"Watch":    r.Watch(ctx, l.Revision, func(subnet.Changes) {}),
-		"Announce": r.Announce(ctx, subnet.Node{ID: "one", Instance: "i"}, h.MinTTL, nil),
+		"Announce": r.Announce(ctx, subnet.Node{ID: "one", Instance: "i"}, h.ShortTTL, nil),
 	} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s with an ended context returned %v, want %v", name, err, context.Canceled)
@@ -175,7 +175,7 @@ func testUpdateAfterChange(t *testing.T, h Harness) {
 // testUpdateRenews checks that a renewed lease neither ends with the TTL it had
 // nor stays for ever.
 func testUpdateRenews(t *testing.T, h Harness) {
-	short := h.MinTTL
+	short := h.ShortTTL
 	s := mustKey(t, "10.5.1.0-24")
 	l, err := h.Registry.Create(t.Context(), s, attrsOf("192.0.2.1", "one"), short, h.snapshot(t).Revision)
 	if err != nil {
