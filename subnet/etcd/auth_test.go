@@ -56,7 +56,7 @@ func TestAuthentication(t *testing.T) {
 
 	r := as("weft", "rope")
 	f := follow(t, r)
-	a := announce(t, r, subnet.Node{ID: "one", Instance: "i"}, 30*time.Second)
+	a := announce(t, r, subnet.Node{ID: "one", Instance: "i"}, 2*time.Minute)
 	create := func(key string) {
 		t.Helper()
 		s, err := subnet.ParseKey(key)
