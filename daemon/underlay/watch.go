@@ -52,13 +52,21 @@ func Watch(ctx context.Context, o Options, changed func(tunnel.Underlay, error))
 		<-ended
 	}()
 
+	return follow(ctx, relevant, ended, changed, func(former tunnel.Underlay) (tunnel.Underlay, error) {
+		if u, ok := same(h, o, former); ok {
+			return u, nil
+		}
+		u, _, err := selectFrom(h, o)
+		return u, err
+	})
+}
+
+// follow is Watch for a way to choose, given the former choice. It returns, too,
+// what comes out of ended, and leaves it there.
+func follow(ctx context.Context, relevant <-chan struct{}, ended chan error, changed func(tunnel.Underlay, error), choose func(tunnel.Underlay) (tunnel.Underlay, error)) error {
 	var last outcome
 	for first := true; ; first = false {
-		u, ok := same(h, o, last.underlay)
-		var err error
-		if !ok {
-			u, _, err = selectFrom(h, o)
-		}
+		u, err := choose(last.underlay)
 		if now := (outcome{u, text(err)}); first || now != last {
 			last = now
 			changed(u, err)
