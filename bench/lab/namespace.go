@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -122,7 +123,8 @@ func (n *Namespace) Sysctl(key, value string) error {
 	})
 }
 
-// AddAddr gives a device of the namespace an address and brings it up.
+// AddAddr gives a device of the namespace an address, which is usable on return, and
+// brings it up.
 func (n *Namespace) AddAddr(device string, addr netip.Prefix) error {
 	return n.withLink(device, func(link netlink.Link) error {
 		a, err := netlink.ParseAddr(addr.String())
@@ -130,13 +132,32 @@ func (n *Namespace) AddAddr(device string, addr netip.Prefix) error {
 			return err
 		}
 		if addr.Addr().Is6() {
-			a.Flags |= unix.IFA_F_NODAD // usable at once
+			a.Flags |= unix.IFA_F_NODAD
 		}
 		if err := netlink.AddrAdd(link, a); err != nil {
 			return fmt.Errorf("add %s: %w", addr, err)
 		}
-		return netlink.LinkSetUp(link)
+		if err := netlink.LinkSetUp(link); err != nil {
+			return err
+		}
+		return awaitLocal(addr.Addr())
 	})
+}
+
+// awaitLocal waits until what comes to an address of this host is taken for its own. To
+// an IPv6 address that is not before a worker of the kernel has got to it
+// (addrconf_dad_work), which may take 0.2 s on a busy machine; what came until then was
+// lost.
+func awaitLocal(addr netip.Addr) error {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		routes, err := netlink.RouteGet(addr.AsSlice())
+		if err == nil && routes[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s is not local though it was added: %v, %v", addr, routes, err)
+		}
+	}
 }
 
 // DelAddr takes an address from a device, and with it the routes that need it.

@@ -45,3 +45,35 @@ func TestTwoNamespacesReachEachOther(t *testing.T) {
 		t.Fatalf("received %q from %v, %v", buf[:n], from, err)
 	}
 }
+
+// What is sent to an IPv6 address as soon as it was added is not lost either.
+func TestAddressIsUsable(t *testing.T) {
+	ns := labtest.Namespace(t, "host")
+	var server net.PacketConn
+	if err := ns.Do(func() (err error) { server, err = net.ListenPacket("udp6", "[::]:9"); return }); err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	server.SetReadDeadline(time.Now().Add(time.Minute))
+	for n := range byte(5) {
+		addr := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 15: 1 + n})
+		if err := ns.AddAddr("lo", netip.PrefixFrom(addr, 128)); err != nil {
+			t.Fatal(err)
+		}
+		if err := ns.Do(func() error {
+			c, err := net.Dial("udp6", netip.AddrPortFrom(addr, 9).String())
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			_, err = c.Write([]byte{n})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 16)
+		if got, _, err := server.ReadFrom(buf); err != nil || got != 1 || buf[0] != n {
+			t.Fatalf("to %v: received %x, %v", addr, buf[:got], err)
+		}
+	}
+}
