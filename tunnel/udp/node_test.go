@@ -198,6 +198,11 @@ func newNode(t *testing.T, ns *lab.Namespace, n int, s setup) *node {
 			t.Logf("node %d: %+v\n%s", n, nd.Status(), nd.log)
 		}
 	})
+	// An IPv6 address that was added may be sent from at once, but what comes to it is
+	// another host's until a worker of the kernel has got to it (addrconf_dad_work).
+	waitFor(t, "the IPv6 tunnel address to be local", func() bool {
+		return strings.HasPrefix(ip(t, ns, "-6", "route", "get", nd.ipv6.String()), "local ")
+	})
 	return nd
 }
 
@@ -211,10 +216,10 @@ func (n *node) inner(ipv6 bool) netip.Addr {
 
 func (n *node) drops() map[string]uint64 { return n.Status().Drops }
 
-// waitFor waits up to some seconds for a condition.
+// waitFor waits for a condition, for longer than any machine should need.
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)

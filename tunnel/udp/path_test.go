@@ -124,7 +124,9 @@ func TestPathMTU(t *testing.T) {
 					if !lost(t, from, to, fits+1) {
 						t.Error("a packet with DF that is one byte too long arrives")
 					}
-					if got := a.drops()["tx_too_big"] - before; got != 1 {
+					tooBig := func() uint64 { return a.drops()["tx_too_big"] - before }
+					waitFor(t, "a drop to be counted", func() bool { return tooBig() > 0 })
+					if got := tooBig(); got != 1 {
 						t.Errorf("%d drops of one packet: %v", got, a.drops())
 					}
 					fragmenting(t, from)
@@ -170,11 +172,15 @@ func TestLocalMTU(t *testing.T) {
 	}
 }
 
+// giveUp is when a dial ends that nobody has answered: before TCP would give up by itself,
+// after two minutes.
+const giveUp = 30 * time.Second
+
 // Nobody leases the destination: the kernel is told, and TCP gives up at once.
 func TestUnleasedIsUnreachable(t *testing.T) {
 	a, _ := newPair(t, setup{})
 	for _, to := range []string{"10.5.77.1:80", "[fd00:5:77::1]:80"} {
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), giveUp)
 		_, err := a.Dial(ctx, net.Dialer{}, "tcp", to)
 		cancel()
 		if !errors.Is(err, syscall.ENETUNREACH) && !errors.Is(err, syscall.EHOSTUNREACH) {
@@ -191,7 +197,7 @@ func TestUnleasedFromContainer(t *testing.T) {
 	a, _ := newPair(t, setup{})
 	container := newContainer(t, a)
 	for _, to := range []string{"10.5.77.1:80", "[fd00:5:77::1]:80"} {
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), giveUp)
 		_, err := container.Dial(ctx, net.Dialer{}, "tcp", to)
 		cancel()
 		if !errors.Is(err, syscall.ENETUNREACH) && !errors.Is(err, syscall.EHOSTUNREACH) {

@@ -54,7 +54,7 @@ func spreadNode(t *testing.T, workers int, ipv6 bool) (*node, net.PacketConn, []
 	a := newNode(t, namespaces[0], 1, s)
 	a.SetPeers([]subnet.Lease{testLease(2, s)})
 	peer := rawSocket(t, namespaces[1], netip.AddrPortFrom(outer(2, ipv6), DefaultPort))
-	peer.SetDeadline(time.Now().Add(20 * time.Second))
+	peer.SetDeadline(time.Now().Add(time.Minute))
 	return a, peer, namespaces
 }
 

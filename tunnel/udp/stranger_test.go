@@ -130,7 +130,7 @@ func TestFlannelPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []byte
-	peer.SetReadDeadline(time.Now().Add(5 * time.Second))
+	peer.SetReadDeadline(time.Now().Add(time.Minute))
 	for len(got) < len(payload) {
 		n, from, err := peer.ReadFrom(buf)
 		check(t, err)

@@ -54,7 +54,7 @@ func TestSuperpacketsHeal(t *testing.T) {
 	a, b := newSuperPair(t, setup{})
 	check(t, b.LinkDelete("weft-gso"))
 	meanwhile(t, func() { transferTCP(t, a, b, false, 4<<20) }, func() {
-		within(t, 10*time.Second, "the device", func() bool {
+		within(t, time.Minute, "the device", func() bool {
 			_, err := b.Output("ip", "link", "show", "weft-gso", "up")
 			return err == nil
 		})
@@ -83,7 +83,7 @@ func TestSuperpacketsHeal(t *testing.T) {
 		return
 	}
 	check(t, b.LinkDown("lo"))
-	within(t, 10*time.Second, "the status to say it", func() bool {
+	within(t, time.Minute, "the status to say it", func() bool {
 		c := capability(t, b, AssistGSO)
 		return !c.On && strings.Contains(c.Why, "lo")
 	})
@@ -120,7 +120,7 @@ func TestSuperpacketsClose(t *testing.T) {
 		mute := testLease(2, s)
 		mute.Attrs.BackendData = []byte(`{"weft":1,"assist":true}`)
 		n.SetPeers([]subnet.Lease{mute})
-		within(t, 10*time.Second, "a trial that is not answered", func() bool {
+		within(t, time.Minute, "a trial that is not answered", func() bool {
 			n.looks()
 			return trialsMissed(n) > 0
 		})

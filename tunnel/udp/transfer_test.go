@@ -187,7 +187,7 @@ func listenUDP(t *testing.T, n *node, on netip.Addr) net.PacketConn {
 	c, err := n.ListenPacket(t.Context(), net.ListenConfig{}, "udp", netip.AddrPortFrom(on, 0).String())
 	check(t, err)
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	return c
 }
 
@@ -203,7 +203,7 @@ func ping(t *testing.T, from *node, to netip.Addr) {
 	c, err := from.ListenPacket(t.Context(), net.ListenConfig{}, network, from.inner(to.Is6()).String())
 	check(t, err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	m := icmp.Message{Type: request, Body: &icmp.Echo{ID: 4711, Seq: 1, Data: []byte("weft")}}
 	b, err := m.Marshal(nil) // the kernel adds the ICMPv6 checksum
 	check(t, err)
