@@ -47,7 +47,7 @@ func crowdID(i int) string { return fmt.Sprintf("%032x", i) }
 // that their keys are attached to.
 func (c *cluster) crowd(etcd *clientv3.Client, count int) clientv3.LeaseID {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 3*patience)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	granted, err := etcd.Grant(ctx, int64(time.Hour/time.Second))
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -79,7 +78,7 @@ func (c *cluster) etcdClient() *clientv3.Client {
 // not there).
 func (c *cluster) put(key, value string) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	if _, err := c.etcdClient().Put(ctx, key, value); err != nil {
 		c.t.Fatal(err)
@@ -88,7 +87,7 @@ func (c *cluster) put(key, value string) {
 
 func (c *cluster) delete(key string) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	if _, err := c.etcdClient().Delete(ctx, key); err != nil {
 		c.t.Fatal(err)
@@ -97,7 +96,7 @@ func (c *cluster) delete(key string) {
 
 func (c *cluster) get(key string) string {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	r, err := c.etcdClient().Get(ctx, key)
 	if err != nil {

@@ -151,14 +151,17 @@ func TestLeaseOfAnother(t *testing.T) {
 	c.put(key, fmt.Sprintf(`{"PublicIP":"%s","NodeID":"%s","BackendType":"udp","BackendData":{"weft":1}}`, crowdIP(0), crowdID(0)))
 	c.notReady(0, crowdID(0))
 	a, b := c.hosts[0].Container, c.hosts[1].Container
-	sent, received := c.ways(0)
-	r, err := traffic.EchoUDP(t.Context(), a.Namespace, b.Namespace, b.IPv4, traffic.EchoOptions{Count: 20, Size: 64})
-	if err != nil || r.Arrived > 0 {
-		t.Errorf("from a subnet of another's: %+v, %v", r, err)
-	}
-	if nowSent, nowReceived := c.ways(0); nowSent != sent || nowReceived != received {
-		t.Errorf("sent %+v, then %+v; received %+v, then %+v", sent, nowSent, received, nowReceived)
-	}
+	c.eventually(func() string { // it is said before it is done
+		sent, received := c.ways(0)
+		r, err := traffic.EchoUDP(t.Context(), a.Namespace, b.Namespace, b.IPv4, traffic.EchoOptions{Count: 20, Size: 64})
+		if err != nil || r.Arrived > 0 {
+			return fmt.Sprintf("from a subnet of another's: %+v, %v", r, err)
+		}
+		if nowSent, nowReceived := c.ways(0); nowSent != sent || nowReceived != received {
+			return fmt.Sprintf("sent %+v, then %+v; received %+v, then %+v", sent, nowSent, received, nowReceived)
+		}
+		return ""
+	})
 	c.delete(alive)
 	c.put(key, own)
 	c.reachAll()

@@ -13,6 +13,7 @@ import (
 
 // Whatever dies or is blocked, the transfer goes on: by vxlan.
 func TestFallbackFaults(t *testing.T) {
+	oneWay, stillOneWay := moveOneWay()
 	var faults []fault
 	for _, who := range []struct {
 		name  string
@@ -55,7 +56,7 @@ func TestFallbackFaults(t *testing.T) {
 		fault{name: "receiving daemon killed, containers with a larger MTU, ICMP to them filtered", containerMTU: 1472,
 			prepare: filterICMPToContainers, strike: kill(1)},
 
-		fault{name: "udp one way and vxlan the other, rp_filter 1", prepare: strictRPFilter, strike: moveOneWay, check: oneWayMoved},
+		fault{name: "udp one way and vxlan the other, rp_filter 1", prepare: strictRPFilter, strike: oneWay, check: stillOneWay},
 	)
 	for i := range faults {
 		faults[i].carrier = onFallback
@@ -117,18 +118,23 @@ func TestFallbackWithoutTUN(t *testing.T) {
 // onPath waits until a host sends to another's containers by a path.
 func (c *cluster) onPath(from, to int, path string) {
 	c.t.Helper()
+	c.eventually(func() string { return c.offPath(from, to, path) })
+}
+
+// offPath tells what a host does instead of sending to another's containers by a
+// path; "" if it does that.
+func (c *cluster) offPath(from, to int, path string) string {
+	c.t.Helper()
 	subnet := c.hosts[to].Container.IPv4
-	c.eventually(func() string {
-		for _, p := range c.status(from).Backend.Peers {
-			if prefix, err := netip.ParsePrefix(p.Subnet); err == nil && prefix.Contains(subnet) {
-				if p.Path == path {
-					return ""
-				}
-				return fmt.Sprintf("host%d reaches host%d by %s, not %s", from+1, to+1, p.Path, path)
+	for _, p := range c.status(from).Backend.Peers {
+		if prefix, err := netip.ParsePrefix(p.Subnet); err == nil && prefix.Contains(subnet) {
+			if p.Path == path {
+				return ""
 			}
+			return fmt.Sprintf("host%d reaches host%d by %s, not %s", from+1, to+1, p.Path, path)
 		}
-		return fmt.Sprintf("host%d knows no way to host%d", from+1, to+1)
-	})
+	}
+	return fmt.Sprintf("host%d knows no way to host%d", from+1, to+1)
 }
 
 // killAndStart ends daemons by SIGKILL and starts them again, as systemd does
@@ -212,18 +218,31 @@ func strictRPFilter(c *cluster) {
 	}
 }
 
-// moveOneWay starts the receiving daemon again: it knows nothing bad of its
-// peer and sends by udp, while the peer waits before it does so too.
-func moveOneWay(c *cluster) {
-	c.t.Helper()
-	kill(1)(c)
-	c.onPath(0, 1, "vxlan")
-	c.startWeftd(1)
-	c.onPath(1, 0, "udp")
-}
+// heldFor is how long a peer that was moved is kept where it is (tunnel/fallback).
+const heldFor = 10 * time.Second
 
-func oneWayMoved(c *cluster) {
-	c.t.Helper()
-	c.onPath(0, 1, "vxlan")
-	c.onPath(1, 0, "udp")
+// moveOneWay starts the receiving daemon again: it knows nothing bad of its peer and
+// sends by udp, while the peer waits before it does so too. A machine that was too busy
+// to see that does it once more.
+func moveOneWay() (strike, check func(c *cluster)) {
+	var since time.Time
+	strike = func(c *cluster) {
+		c.t.Helper()
+		oneOfSome(c.t, func() string {
+			kill(1)(c)
+			c.onPath(0, 1, "vxlan")
+			since = time.Now()
+			c.startWeftd(1)
+			c.onPath(1, 0, "udp")
+			return c.offPath(0, 1, "vxlan")
+		})
+	}
+	check = func(c *cluster) {
+		c.t.Helper()
+		c.onPath(1, 0, "udp")
+		if off := c.offPath(0, 1, "vxlan"); off != "" && time.Since(since) < heldFor {
+			c.t.Error(off)
+		}
+	}
+	return strike, check
 }

@@ -154,7 +154,7 @@ func superpacketsAreBack(c *cluster) {
 	for i := range c.hosts {
 		c.wantAttached(i, assistPrograms...)
 	}
-	c.carriesSuperpackets(0, 1)
+	c.carriesSuperpackets(0, 1, whatever)
 }
 
 // userSpaceThenKernel: while the fault lasts it is user space, and when it is

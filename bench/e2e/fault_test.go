@@ -94,7 +94,7 @@ func (f fault) run(t *testing.T) (m stalls) {
 	t.Helper()
 	c := f.start(t)
 	from, to := c.hosts[0].Container, c.hosts[1].Container
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience) // some waits of f's among it
 	defer cancel()
 	addr := to.IPv4
 	if f.ipv6 {

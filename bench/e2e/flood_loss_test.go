@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -18,25 +19,33 @@ func (c *cluster) lossesOf(s *stream) map[string]uint64 {
 
 const atSocket = "the receiver's socket"
 
-// accounts has each datagram of a stream arrived or counted where it was lost. That can
-// be told while all losses are in front of weftd and at the receiver: in between go
-// messages of many datagrams, for each of which the kernel counts one.
-func (c *cluster) accounts(t *testing.T, s *stream, offered, arrived uint64, before map[string]uint64) {
+// accounts waits until each datagram of a stream has arrived or is counted where it was
+// lost, and tells which. That can be told while all losses are in front of weftd and at
+// the receiver: in between go messages of many datagrams, for each of which the kernel
+// counts one.
+func (c *cluster) accounts(t *testing.T, s *stream, offered, arrivedBefore uint64, before map[string]uint64) {
 	t.Helper()
-	known, exact := arrived, true
+	exact := true
 	grown := make(map[string]uint64)
-	for place, n := range c.lossesOf(s) {
-		if n -= before[place]; n == 0 {
-			continue
+	c.eventually(func() string {
+		arrived := s.arrived.Load() - arrivedBefore
+		known := arrived
+		exact = true
+		clear(grown)
+		for place, n := range c.lossesOf(s) {
+			if n -= before[place]; n == 0 {
+				continue
+			}
+			grown[place] = n
+			known += n
+			if place != atSocket && !strings.HasPrefix(place, "weftd1 ") && !strings.HasPrefix(place, "container1 ") {
+				exact = false
+			}
 		}
-		grown[place] = n
-		known += n
-		if place != atSocket && !strings.HasPrefix(place, "weftd1 ") && !strings.HasPrefix(place, "container1 ") {
-			exact = false
+		if missing := int64(offered - known); arrived > offered || exact && max(missing, -missing) > int64(offered/uncounted) {
+			return fmt.Sprintf("%d datagrams sent, %d arrived, lost: %v", offered, arrived, grown)
 		}
-	}
+		return ""
+	})
 	t.Logf("lost: %v; each counted for itself: %v", grown, exact)
-	if missing := int64(offered - known); arrived > offered || exact && max(missing, -missing) > int64(offered/uncounted) {
-		t.Errorf("%d datagrams sent, %d arrived, lost: %v", offered, arrived, grown)
-	}
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -66,12 +67,17 @@ const (
 	floodLeast = 2400
 	floodMoves = 10
 	floodStart = 4000 // packets in a window: with the last of them it is a flood
+
+	// floodsDisordered is how many floods may not be out of order. One may, and another:
+	// a sender that a busy machine moves to another CPU may overtake itself (see keepsOrder).
+	floodsDisordered = 3
 )
 
 // floods has a stream be a flood until it was one all the time, which takes a machine
 // that is quick enough. Meanwhile it is judged by what it was.
 func (c *cluster) floods(t *testing.T, s *stream) {
 	t.Helper()
+	disordered, little := 0, ""
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		before, arrived, overtaken, losses := c.sent(0), s.arrived.Load(), s.overtaken.Load(), c.lossesOf(s)
 		var offered uint64
@@ -94,26 +100,37 @@ func (c *cluster) floods(t *testing.T, s *stream) {
 			t.Fatal(err)
 		}
 		c.settled(s)
+		c.accounts(t, s, offered, arrived, losses)
 		sent := c.sent(0).since(before)
 		arrived, overtaken = s.arrived.Load()-arrived, s.overtaken.Load()-overtaken
 		t.Logf("%d datagrams in %v, a flood in %d of %d slots in a row: sent %+v; %d arrived, %d were overtaken; %q", offered, floodTime, row, floodSlots, sent, arrived, overtaken, why)
-		c.accounts(t, s, offered, arrived, losses)
 		if row >= floodMoves && sent.user == 0 {
 			t.Errorf("all of a flood stayed with the kernel")
 		}
-		if once := sent.kernel < floodStart; overtaken > 0 && (once || row == floodSlots) { // else it may have come back
-			t.Errorf("%d datagrams were overtaken", overtaken)
+		inOrder := overtaken == 0
+		if once := sent.kernel < floodStart; !inOrder && (once || row == floodSlots) { // else it may have come back
+			if disordered++; disordered == floodsDisordered {
+				t.Errorf("in %d floods datagrams were overtaken, in the last one %d", disordered, overtaken)
+				return
+			}
 		}
-		if row == floodSlots {
-			if sent.kernel > offered/2 || sent.user < offered/10 {
+		if row == floodSlots && inOrder {
+			if sent.kernel > offered/2 {
 				t.Errorf("of %d datagrams: %+v", offered, sent)
 			}
 			if why != "" && !strings.Contains(why, ": 1 of at most ") {
 				t.Errorf("meanwhile the status said %q", why)
 			}
-			return
+			if sent.user >= offered/10 {
+				return
+			}
+			little = fmt.Sprintf("of %d datagrams weftd sent %d", offered, sent.user) // of others it may
 		}
 		if time.Now().After(deadline) {
+			if little != "" {
+				t.Errorf("of no flood that lasted weftd sent a tenth: %s", little)
+				return
+			}
 			t.Log("this machine was too busy for a flood that lasts: whether it stays was not judged")
 			return
 		}
@@ -130,14 +147,17 @@ func (c *cluster) floodStatus(i int) string {
 	return "no word of floods"
 }
 
-// settled waits until nothing arrives any more.
+// settled waits until nothing arrives any more: some times in a row, for while the whole
+// machine stands still nothing does.
 func (c *cluster) settled(s *stream) {
 	c.t.Helper()
 	c.eventually(func() string {
 		n := s.arrived.Load()
-		time.Sleep(50 * time.Millisecond)
-		if s.arrived.Load() != n {
-			return "datagrams still arrive"
+		for range 4 {
+			time.Sleep(25 * time.Millisecond)
+			if s.arrived.Load() != n {
+				return "datagrams still arrive"
+			}
 		}
 		return ""
 	})

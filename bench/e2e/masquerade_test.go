@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -53,7 +54,8 @@ func TestForwardPolicyDrop(t *testing.T) {
 	c.reachAll()
 }
 
-// sourceSeen sends a datagram and returns its source address as it arrives.
+// sourceSeen sends datagrams until one arrives, and returns the source address that it
+// has then.
 func (c *cluster) sourceSeen(from, at *lab.Namespace, to netip.Addr) netip.Addr {
 	c.t.Helper()
 	conn, err := at.ListenPacket(c.t.Context(), net.ListenConfig{}, "udp4", netip.AddrPortFrom(to, 0).String())
@@ -66,15 +68,20 @@ func (c *cluster) sourceSeen(from, at *lab.Namespace, to netip.Addr) netip.Addr 
 		c.t.Fatal(err)
 	}
 	defer client.Close()
-	if _, err := client.Write([]byte("weft")); err != nil {
-		c.t.Fatal(err)
-	}
-	conn.SetReadDeadline(time.Now().Add(patience))
-	_, source, err := conn.ReadFrom(make([]byte, 16))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return source.(*net.UDPAddr).AddrPort().Addr()
+	var seen netip.Addr
+	c.eventually(func() string {
+		if _, err := client.Write([]byte("weft")); err != nil {
+			return err.Error()
+		}
+		conn.SetReadDeadline(time.Now().Add(time.Second))
+		_, source, err := conn.ReadFrom(make([]byte, 16))
+		if err != nil {
+			return fmt.Sprintf("no datagram from %s at %s: %v", from.Name, to, err)
+		}
+		seen = source.(*net.UDPAddr).AddrPort().Addr()
+		return ""
+	})
+	return seen
 }
 
 // flushRules removes every firewall rule of a host, and makes sure that there

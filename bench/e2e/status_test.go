@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 )
 
 // status is what the cases read of `weftd status --json`.
@@ -80,7 +79,7 @@ func (s status) drops() (total uint64) {
 // as a node that is not ready.
 func (c *cluster) status(i int) status {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	// A node that is not ready is an exit status, too.
 	answer, err := c.weftds[i].Status(ctx)

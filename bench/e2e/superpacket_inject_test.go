@@ -69,7 +69,7 @@ func TestNothingIsInjected(t *testing.T) {
 		}
 	}
 	inject("while weftd runs")
-	c.carriesSuperpackets(1, 0)
+	c.carriesSuperpackets(1, 0, whatever)
 	kill(0)(c)
 	inject("when it is dead")
 	c.eventually(func() string {

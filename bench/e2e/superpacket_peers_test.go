@@ -103,7 +103,7 @@ func TestSuperpacketsOnANarrowPath(t *testing.T) {
 	}
 	c.knowsPathMTU(0, 1400)
 	c.superpackets(0, 1, true)
-	c.carriesSuperpackets(0, 1)
+	c.carriesSuperpackets(0, 1, whatever)
 	c.told(a.Namespace, b.IPv4, 1400-28)
 	c.exchange(c.hosts[1], c.hosts[0])
 	if c.superpacketsTo(1, 0) {

@@ -41,9 +41,7 @@ func TestSuperpackets(t *testing.T) {
 
 	t.Run("bulk", func(t *testing.T) {
 		for i := range c.hosts {
-			if sent := c.carriesSuperpackets(i, 1-i); sent.user > bulkPackets/100 {
-				t.Errorf("host%d sent %+v", i+1, sent)
-			}
+			c.carriesSuperpackets(i, 1-i, bulkPackets/100)
 		}
 	})
 	t.Run("everything", func(t *testing.T) {
@@ -128,37 +126,50 @@ const (
 	bulkPackets = bulkBytes / 1500 // at least
 )
 
+// whatever is no bound on what carriesSuperpackets finds in user space.
+const whatever = 1 << 30
+
 // carriesSuperpackets sends between containers by the kernels, as counters on both
-// sides tell. It returns what the host sent to all meanwhile.
-func (c *cluster) carriesSuperpackets(from, to int) (sent carried) {
+// sides tell, and so many packets, beside that, by user space at most. One transfer of
+// some must be so: where a busy machine does not let weftd answer two trials in time,
+// the flow is user space's from then on.
+func (c *cluster) carriesSuperpackets(from, to int, user uint64) {
 	c.t.Helper()
 	a, b := c.hosts[from].Container, c.hosts[to].Container
-	sent, received, whole := c.sent(from), c.received(to), c.status(from).Backend.ByKernel.TxSuperpackets
-	if _, err := traffic.SendChecked(c.t.Context(), a.Namespace, b.Namespace, b.IPv4, bulkBytes, "", nil); err != nil {
-		c.t.Error(err)
-	}
-	sent, received, whole = c.sent(from).since(sent), c.received(to).since(received), c.status(from).Backend.ByKernel.TxSuperpackets-whole
-	// A superpacket is counted as the packets that it is.
-	if sent.kernel < bulkPackets || received.kernel < bulkPackets || whole < bulkBytes>>16 || whole > bulkPackets/2 {
-		c.t.Errorf("of %d bytes from host%d to host%d: sent %+v, of them in %d superpackets; received %+v", bulkBytes, from+1, to+1, sent, whole, received)
-	}
-	return sent
+	oneOfSome(c.t, func() string {
+		c.superpackets(from, to, true)
+		sent, received, whole := c.sent(from), c.received(to), c.status(from).Backend.ByKernel.TxSuperpackets
+		if _, err := traffic.SendChecked(c.t.Context(), a.Namespace, b.Namespace, b.IPv4, bulkBytes, "", nil); err != nil {
+			c.t.Error(err)
+		}
+		sent, received, whole = c.sent(from).since(sent), c.received(to).since(received), c.status(from).Backend.ByKernel.TxSuperpackets-whole
+		// A superpacket is counted as the packets that it is.
+		if sent.kernel < bulkPackets || received.kernel < bulkPackets || sent.user > user || whole < bulkBytes>>16 || whole > bulkPackets/2 {
+			return fmt.Sprintf("of %d bytes from host%d to host%d: sent %+v, of them in %d superpackets; received %+v", bulkBytes, from+1, to+1, sent, whole, received)
+		}
+		return ""
+	})
 }
 
 // superpacketsInOrder has connections change between superpackets and single
-// packets, which leave the receiving kernel by different ways.
+// packets, which leave the receiving kernel by different ways: in order, in one run of
+// some (see keepsOrder).
 func (c *cluster) superpacketsInOrder(t *testing.T) {
 	a, b := c.hosts[0].Container, c.hosts[1].Container
 	pauses := turnPauses()
-	before := c.sent(0)
-	r, err := traffic.TakeTurnsTCP(t.Context(), a.Namespace, b.Namespace, b.IPv4, pauses)
-	if err != nil || r.Reordered > 0 || r.OutOfOrder > 0 && r.Retransmitted == 0 || r.Duplicate > 0 && r.Retransmitted == 0 {
-		t.Errorf("%+v, %v", r, err)
-	}
-	if n := c.sent(0).since(before); n.kernel == 0 || n.user > n.kernel/100 {
-		t.Errorf("carried by %+v", n)
-	}
-	t.Logf("%+v", r)
+	oneOfSome(t, func() string {
+		before := c.sent(0)
+		r, err := traffic.TakeTurnsTCP(t.Context(), a.Namespace, b.Namespace, b.IPv4, pauses)
+		n := c.sent(0).since(before)
+		if err != nil || n.kernel == 0 {
+			t.Errorf("%v; carried by %+v", err, n)
+		}
+		t.Logf("%+v", r)
+		if r.Reordered > 0 || r.Retransmitted == 0 && (r.OutOfOrder > 0 || r.Duplicate > 0) || n.user > n.kernel/100 {
+			return fmt.Sprintf("%+v, carried by %+v", r, n)
+		}
+		return ""
+	})
 }
 
 // hostsSuperpackets: a host's own connections, which begin and end at the tunnel's

@@ -84,7 +84,7 @@ func (r *rack) succeeds(try func() error) {
 // run runs a command in the machine, which must succeed.
 func (m *machine) run(name string, args ...string) string {
 	m.r.t.Helper()
-	ctx, cancel := context.WithTimeout(m.r.t.Context(), 3*patience) // dpkg syncs
+	ctx, cancel := context.WithTimeout(m.r.t.Context(), patience) // dpkg syncs
 	defer cancel()
 	out, err := m.Command(ctx, name, args...)
 	if err != nil {
@@ -123,7 +123,7 @@ func (m *machine) subnetEnv() lab.SubnetEnv {
 
 func (m *machine) waitBooted() {
 	m.r.t.Helper()
-	ctx, cancel := context.WithTimeout(m.r.t.Context(), 3*patience)
+	ctx, cancel := context.WithTimeout(m.r.t.Context(), patience)
 	defer cancel()
 	if err := m.WaitBooted(ctx); err != nil {
 		m.r.t.Fatal(err)
@@ -180,7 +180,7 @@ func (m *machine) disturb(stream *traffic.Steady, do func()) {
 	if now := m.subnetEnv(); now != env {
 		m.r.t.Errorf("the subnet file is now %v, was %v", now, env)
 	}
-	ctx, cancel := context.WithTimeout(m.r.t.Context(), 3*patience) // TCP backs off
+	ctx, cancel := context.WithTimeout(m.r.t.Context(), patience) // TCP backs off
 	defer cancel()
 	if err := stream.Advance(ctx, 100*time.Millisecond); err != nil {
 		m.r.t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weftnet/weft/bench/traffic"
 )
@@ -162,6 +163,7 @@ func endsForGood(t *testing.T, m *machine, options string) {
 // triesSlowly: what fails for a reason of its own is not started ten times a
 // second, and an end of the reason is noticed.
 func triesSlowly(t *testing.T, m *machine, options string) {
+	began := time.Now()
 	m.write("/etc/default/weftd", options+"WEFTD_HEALTHZ_IP=203.0.113.1\nWEFTD_HEALTHZ_PORT=8280\n")
 	m.run("systemctl", "restart", "--no-block", "weftd")
 	m.r.succeeds(func() error {
@@ -172,9 +174,11 @@ func triesSlowly(t *testing.T, m *machine, options string) {
 	})
 	m.write("/etc/default/weftd", options)
 	m.waitReady()
-	// One, if the machine is quick.
-	if n, err := strconv.Atoi(m.property("NRestarts")); err != nil || n < 1 || n > 3 {
-		t.Errorf("%d restarts within the seconds that one takes, %v", n, err)
+	took := time.Since(began)
+	// One, if the machine is quick; ExecStopPost sleeps for 5 s before each. The watchdog
+	// of a busy machine may add some.
+	if n, err := strconv.Atoi(m.property("NRestarts")); err != nil || n < 1 || n > int(took/(5*time.Second))+2 {
+		t.Errorf("%d restarts within %v, %v", n, took, err)
 	}
 }
 
