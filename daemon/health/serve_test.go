@@ -45,9 +45,9 @@ func TestServe(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("Serve: %v", err)
 	}
-	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
-		c.Close()
-		t.Error("the port still answers after the end")
+	// Not by a connection: another program may have the port by now.
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the port is still open after the end: %v", err)
 	}
 }
 
@@ -108,7 +108,7 @@ func TestServeFails(t *testing.T) {
 		if !errors.Is(err, net.ErrClosed) || !strings.HasPrefix(err.Error(), "serve health: ") {
 			t.Errorf("error %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("Serve goes on without a listener")
 	}
 }
