@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -32,16 +33,21 @@ func TestSlowPathIsNoticed(t *testing.T) {
 	if err := setRate(r.paths[1].cluster.Hosts[0].Namespace, "eth0", 10_000_000); err != nil {
 		t.Fatal(err)
 	}
-	for round := range 5 {
-		if err := r.round(t.Context(), profileOf("veth"), round); err != nil {
-			t.Fatal(err)
+	round := 0
+	oneOfSome(t, func() string { // the more samples the less there is to doubt
+		for range 5 {
+			if err := r.round(t.Context(), profileOf("veth"), round); err != nil {
+				t.Fatal(err)
+			}
+			round++
 		}
-	}
-	r.results.fill(&r.document, "direct")
-	ratio := r.document.FindRatio("other", "direct", "veth", "tcp1", "throughput")
-	if ratio == nil || ratio.High > 0.8 {
-		t.Errorf("a path of 10 Mbit/s: %+v of %+v", ratio, r.document.Results[:2])
-	}
+		r.results.fill(&r.document, "direct")
+		ratio := r.document.FindRatio("other", "direct", "veth", "tcp1", "throughput")
+		if ratio == nil || ratio.High > 0.8 {
+			return fmt.Sprintf("a path of 10 Mbit/s: %+v of %+v", ratio, r.document.Results)
+		}
+		return ""
+	})
 }
 
 // Packets are lost as often as a profile says, and none once it is over.
@@ -61,14 +67,18 @@ func TestLoss(t *testing.T) {
 		if s.session, err = generator.Open(t.Context(), r.o.Generator, s.pairs()); err != nil {
 			t.Fatal(err)
 		}
-		result, err := s.try(10_000)
-		s.session.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if loss := lossOf(result); loss < c.low || loss > c.high {
-			t.Errorf("%d of a thousand are to be lost: %v of %+v", c.in.lose, loss, result)
-		}
+		defer s.session.Close()
+		oneOfSome(t, func() string {
+			result, err := s.try(10_000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Of fewer than 500 the loss may be another by chance.
+			if loss := lossOf(result); loss < c.low || loss > c.high || result.Sent.OfStep < 500 {
+				return fmt.Sprintf("%d of a thousand are to be lost: %v of %+v", c.in.lose, loss, result)
+			}
+			return ""
+		})
 	}
 }
 
@@ -108,14 +118,17 @@ func TestDaemonDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.daemons = []*process{{Process: daemon, host: h.Name}}
-	if err := r.round(t.Context(), profileOf("veth"), 0); err != nil {
-		t.Fatal(err)
-	}
-	for _, metric := range []string{"cpu_daemons", "context_switches_daemons", "memory_daemons"} {
-		if len(r.results.samples[figure{"direct", "veth", "tcp1", metric}]) != 1 {
-			t.Errorf("its %s was not measured", metric)
+	oneOfSome(t, func() (amiss string) {
+		if err := r.round(t.Context(), profileOf("veth"), 0); err != nil {
+			t.Fatal(err)
 		}
-	}
+		for _, metric := range []string{"cpu_daemons", "context_switches_daemons", "memory_daemons"} {
+			if len(r.results.samples[figure{"direct", "veth", "tcp1", metric}]) != 1 {
+				amiss = "its " + metric + " was not measured"
+			}
+		}
+		return amiss
+	})
 	daemon.Kill()
 	err = r.round(t.Context(), profileOf("veth"), 1)
 	if err == nil || !strings.Contains(err.Error(), "weftd of path direct in "+h.Name+" ended") || !strings.Contains(err.Error(), "last words") {
@@ -154,29 +167,36 @@ func TestInterruption(t *testing.T) {
 	o.Workloads, o.Profiles = []string{"tcp1"}, []string{"veth"}
 	o.Rounds = maxRounds
 	o.JSON = "-"
-	ctx, cancel := context.WithCancelCause(t.Context())
-	stop := errors.New("Ctrl-C")
-	var stdout strings.Builder
-	err := Run(ctx, o, &stdout, writer(func(b []byte) {
-		if strings.Contains(string(b), "round 3 of") {
-			cancel(stop)
+	oneOfSome(t, func() string {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		stop := errors.New("Ctrl-C")
+		var stdout strings.Builder
+		err := Run(ctx, o, &stdout, writer(func(b []byte) {
+			if strings.Contains(string(b), "round 3 of") {
+				cancel(stop)
+			}
+		}))
+		if !errors.Is(err, stop) {
+			t.Error("the error is", err)
 		}
-	}))
-	if !errors.Is(err, stop) {
-		t.Error("the error is", err)
-	}
-	wantNothingLeft(t, o)
-	file := filepath.Join(t.TempDir(), "run.json")
-	if err := os.WriteFile(file, []byte(stdout.String()), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	d, err := report.Read(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r := d.Find("direct", "veth", "tcp1", "throughput"); !d.Environment.Interrupted || r == nil || len(r.Samples) != 2 {
-		t.Errorf("interrupted %v, %+v", d.Environment.Interrupted, r)
-	}
+		wantNothingLeft(t, o)
+		file := filepath.Join(t.TempDir(), "run.json")
+		if err := os.WriteFile(file, []byte(stdout.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		d, err := report.Read(file)
+		if err != nil {
+			return err.Error() // nothing was measured
+		}
+		r := d.Find("direct", "veth", "tcp1", "throughput")
+		if !d.Environment.Interrupted || r != nil && len(r.Samples) > 2 {
+			t.Errorf("interrupted %v, %+v", d.Environment.Interrupted, r)
+		}
+		if r == nil || len(r.Samples) < 2 {
+			return fmt.Sprintf("the samples of two rounds are %+v", r)
+		}
+		return ""
+	})
 }
 
 type writer func([]byte)

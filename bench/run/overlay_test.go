@@ -1,6 +1,7 @@
 package run
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,26 +36,7 @@ func TestOverlays(t *testing.T) {
 	t.Run("weftd", func(t *testing.T) {
 		o := o
 		o.Paths = []string{"host-gw", "vxlan", "udp", "udp-user", "udp-classic"}
-		d, _ := measured(t, o)
-		for path, mtu := range map[string]int{"host-gw": 1500, "vxlan": 1450, "udp": 1472, "udp-user": 1472, "udp-classic": 1472} {
-			if got := d.Environment.MTU[path]; got != mtu {
-				t.Errorf("the MTU of %s is %d", path, got)
-			}
-			for _, metric := range []string{"half_rtt_p50", "cpu_daemons", "memory_daemons"} {
-				if r := d.Find(path, "veth", "rtt", metric); r == nil || metric != "cpu_daemons" && r.Median <= 0 {
-					t.Errorf("%s of %s: %+v", metric, path, r)
-				}
-			}
-		}
-		if user := d.Find("udp-user", "veth", "rtt", "syscalls_daemons"); d.Environment.Syscalls == callEvent && (user == nil || user.Median < 4) {
-			t.Errorf("a request and its answer take a read and a write of each of two daemons twice: %+v", user)
-		}
-		if d.Environment.Assist != assistInForce {
-			t.Errorf("the assist is %s", d.Environment.Assist)
-		}
-		if udp := d.Find("udp", "veth", "rtt", "by_kernel"); udp == nil || udp.Median < 90 {
-			t.Errorf("requests and answers were not the kernel's: %+v", udp)
-		}
+		oneOfSome(t, func() string { return overlaysMeasured(t, o) })
 	})
 	t.Run("flanneld that ends", func(t *testing.T) {
 		o := o
@@ -77,4 +59,29 @@ func TestOverlays(t *testing.T) {
 		}
 		wantNothingLeft(t, o)
 	})
+}
+
+// overlaysMeasured returns which figure is missing, or not as it should be.
+func overlaysMeasured(t *testing.T, o Options) (amiss string) {
+	d, _ := measured(t, o)
+	for path, mtu := range map[string]int{"host-gw": 1500, "vxlan": 1450, "udp": 1472, "udp-user": 1472, "udp-classic": 1472} {
+		if got := d.Environment.MTU[path]; got != mtu {
+			t.Errorf("the MTU of %s is %d", path, got)
+		}
+		for _, metric := range []string{"half_rtt_p50", "cpu_daemons", "memory_daemons"} {
+			if r := d.Find(path, "veth", "rtt", metric); r == nil || metric != "cpu_daemons" && r.Median <= 0 {
+				amiss = fmt.Sprintf("%s of %s: %+v", metric, path, r)
+			}
+		}
+	}
+	if user := d.Find("udp-user", "veth", "rtt", "syscalls_daemons"); d.Environment.Syscalls == callEvent && (user == nil || user.Median < 4) {
+		amiss = fmt.Sprintf("a request and its answer take a read and a write of each of two daemons twice: %+v", user)
+	}
+	if d.Environment.Assist != assistInForce {
+		t.Errorf("the assist is %s", d.Environment.Assist)
+	}
+	if udp := d.Find("udp", "veth", "rtt", "by_kernel"); udp == nil || udp.Median < 90 {
+		amiss = fmt.Sprintf("requests and answers were not the kernel's: %+v", udp)
+	}
+	return amiss
 }

@@ -75,7 +75,32 @@ func measured(t *testing.T, o Options) (d *report.Document, said string) {
 	return d, out.String()
 }
 
+// someTries is how many of oneOfSome there are.
+const someTries = 4
+
+// oneOfSome is for measurements: on a machine on which other tests run a short one may
+// tell nothing, so one of some must do. A try returns what was amiss, or "".
+func oneOfSome(t *testing.T, try func() (amiss string)) {
+	t.Helper()
+	for n := 1; ; n++ {
+		amiss := try()
+		if amiss == "" {
+			return
+		}
+		if n == someTries {
+			t.Errorf("in each of %d tries, in the last one: %s", n, amiss)
+			return
+		}
+		t.Logf("try %d: %s", n, amiss)
+	}
+}
+
 func TestWorkloads(t *testing.T) {
+	oneOfSome(t, func() string { return workloadsMeasured(t) })
+}
+
+// workloadsMeasured returns which figure is missing.
+func workloadsMeasured(t *testing.T) (amiss string) {
 	o := short(t)
 	o.Profiles = []string{"veth"}
 	o.Warmup = 200 * time.Millisecond // leaves room to count system calls
@@ -95,12 +120,12 @@ func TestWorkloads(t *testing.T) {
 		for _, metric := range append(costs[:len(costs):len(costs)], judged) {
 			r := d.Find("direct", "veth", w.name, metric)
 			if r == nil || r.Median < 0 || metric == judged && r.Median == 0 || len(r.Samples) == 0 {
-				t.Errorf("%s of %s: %+v", metric, w.name, r)
+				amiss = fmt.Sprintf("%s of %s: %+v", metric, w.name, r)
 			}
 		}
 	}
 	if (calls > 0) != (e.Syscalls == callEvent) {
-		t.Errorf("system calls of %d workloads were counted, by %s", calls, e.Syscalls)
+		amiss = fmt.Sprintf("system calls of %d workloads were counted, by %s", calls, e.Syscalls)
 	}
 	if e.Kernel == "" || e.CPUs == 0 || e.MemoryBytes == 0 || e.Interrupted || e.Syscalls == "" || e.Weftd != "" {
 		t.Errorf("%+v", e)
@@ -108,35 +133,43 @@ func TestWorkloads(t *testing.T) {
 	if !strings.Contains(said, "profiles veth; workloads tcp1, tcp4") || !strings.Contains(said, "Gbit/s") {
 		t.Error("there is no plan, or no table:\n", said)
 	}
+	return amiss
 }
 
 func TestProfiles(t *testing.T) {
 	o := short(t)
 	o.Duration = 200 * time.Millisecond
 	o.Workloads, o.Profiles = []string{"udp1400"}, []string{"loss1"}
-	d, _ := measured(t, o)
-	for _, metric := range []string{"delivered", "cpu"} {
-		if r := d.Find("direct", "loss1", "udp1400", metric); r == nil || r.Median <= 0 {
-			t.Errorf("%s of UDP with a loss of 1 %%: %+v", metric, r)
+	oneOfSome(t, func() (amiss string) {
+		d, _ := measured(t, o)
+		for _, metric := range []string{"delivered", "cpu"} {
+			if r := d.Find("direct", "loss1", "udp1400", metric); r == nil || r.Median <= 0 {
+				amiss = fmt.Sprintf("%s of UDP with a loss of 1 %%: %+v", metric, r)
+			}
 		}
-	}
-	if r := d.Find("direct", "loss1", "udp1400", "throughput"); r != nil {
-		t.Errorf("of UDP with a loss of 1 %%, a rate without loss: %+v", r)
-	}
+		if r := d.Find("direct", "loss1", "udp1400", "throughput"); r != nil {
+			t.Errorf("of UDP with a loss of 1 %%, a rate without loss: %+v", r)
+		}
+		return amiss
+	})
 	o.Workloads, o.Profiles = []string{"tcp1"}, ProfileNames()
-	d, _ = measured(t, o)
-	for _, in := range profiles {
-		if in.lose > 0 {
-			continue // TCP may wait longer than a sample for what was lost
+	var e report.Environment
+	oneOfSome(t, func() (amiss string) {
+		d, _ := measured(t, o)
+		e = d.Environment
+		for _, in := range profiles {
+			if in.lose > 0 {
+				continue // TCP may wait longer than a sample for what was lost
+			}
+			if r := d.Find("direct", in.name, "tcp1", "throughput"); r == nil || r.Median <= 0 {
+				amiss = fmt.Sprintf("%s: %+v", in.name, r)
+			}
 		}
-		if r := d.Find("direct", in.name, "tcp1", "throughput"); r == nil || r.Median <= 0 {
-			t.Errorf("%s: %+v", in.name, r)
+		if r := d.Find("direct", "1gbit", "tcp1", "throughput"); r == nil || r.Median > 1.5 || r.Median < 0.01 {
+			amiss = fmt.Sprintf("TCP over 1 Gbit/s: %+v", r)
 		}
-	}
-	if r := d.Find("direct", "1gbit", "tcp1", "throughput"); r == nil || r.Median > 1.5 || r.Median < 0.01 {
-		t.Errorf("TCP over 1 Gbit/s: %+v", r)
-	}
-	e := d.Environment
+		return amiss
+	})
 	if !reflect.DeepEqual(e.MTU, map[string]int{"direct": 1500}) || e.ProfileMTU["mtu9000"]["direct"] != 9000 || len(e.ProfileMTU) != len(profiles) {
 		t.Errorf("MTU %v, %v", e.MTU, e.ProfileMTU)
 	}
