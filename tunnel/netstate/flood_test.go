@@ -66,7 +66,7 @@ func TestManyRoutes(t *testing.T) {
 	if err := h.nl.LinkSetDown(h.device("flannel0")); err != nil { // takes them all along
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, func() error {
 		if n := h.log.count(`msg="put back" more_objects=`); n != 1 {
 			return fmt.Errorf("nothing healed:\n%s", h.log)
 		}

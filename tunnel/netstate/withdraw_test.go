@@ -55,7 +55,7 @@ func TestWithdraw(t *testing.T) {
 		check()
 	}
 	enough := h.passes.Load() + 2
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, func() error {
 		if n := h.passes.Load(); n < enough {
 			return fmt.Errorf("%d comparisons, want %d", n, enough)
 		}
