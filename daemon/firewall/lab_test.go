@@ -163,7 +163,7 @@ func (n *node) apply(t *testing.T, fw *Firewall, cfg Config) {
 // sourceSeen sends a datagram between namespaces and returns the source
 // address that the receiver saw. From is the sender's address, zero for any.
 func sourceSeen(sender *lab.Namespace, from netip.Addr, receiver *lab.Namespace, to netip.Addr) (netip.Addr, error) {
-	return sourceSeenWithin(sender, from, receiver, to, 5*time.Second)
+	return sourceSeenWithin(sender, from, receiver, to, long)
 }
 
 var errNotReceived = errors.New("not received")
@@ -223,10 +223,13 @@ func wantDropped(t *testing.T, what string, sender *lab.Namespace, receiver *lab
 	}
 }
 
+// long bounds every wait; no test that passes waits it out.
+const long = time.Minute
+
 // eventually waits for a condition.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(long); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if ok() {
 			return
 		}

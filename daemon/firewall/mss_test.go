@@ -26,7 +26,7 @@ func connect(t *testing.T, client, server *lab.Namespace, to netip.Addr) (h hand
 	}))
 	defer listener.Close()
 	must(t, client.Do(func() error {
-		c, err := net.DialTimeout("tcp", listener.Addr().String(), 5*time.Second)
+		c, err := net.DialTimeout("tcp", listener.Addr().String(), long)
 		if err != nil {
 			return err
 		}
@@ -47,7 +47,7 @@ func listenTCPSegments(t *testing.T, ns *lab.Namespace, addr netip.Addr) (c *net
 		c, err = net.ListenIP(network, nil)
 		return err
 	}))
-	must(t, c.SetReadDeadline(time.Now().Add(5*time.Second)))
+	must(t, c.SetReadDeadline(time.Now().Add(long)))
 	return c
 }
 

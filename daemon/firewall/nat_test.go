@@ -87,7 +87,7 @@ func TestLocalHairpinIsLeftToOthers(t *testing.T) {
 		}))
 		defer server.Close()
 		must(t, send(n.container, netip.Addr{}, netip.MustParseAddrPort("192.0.2.1:53")))
-		server.SetReadDeadline(time.Now().Add(5 * time.Second))
+		server.SetReadDeadline(time.Now().Add(long))
 		_, from, err := server.ReadFrom(make([]byte, 16))
 		if err != nil || from.(*net.UDPAddr).IP.String() != "10.5.34.1" {
 			t.Errorf("own published port: source seen is %v (%v), want 10.5.34.1", from, err)
@@ -126,7 +126,7 @@ func TestMulticastKeepsItsSource(t *testing.T) {
 			_, err = c.WriteToUDPAddrPort([]byte("weft"), group)
 			return err
 		}))
-		receiver.SetReadDeadline(time.Now().Add(5 * time.Second))
+		receiver.SetReadDeadline(time.Now().Add(long))
 		_, from, err := receiver.ReadFromUDPAddrPort(make([]byte, 16))
 		if err != nil || from.Addr().Unmap() != v4.bridge {
 			t.Errorf("multicast: source seen is %v (%v), want %v", from, err, v4.bridge)
