@@ -103,7 +103,7 @@ func dial(t *testing.T, cfg clientv3.Config) *clientv3.Client {
 // put and get are bounded, for etcd's client waits for a dead server.
 func put(t *testing.T, c *clientv3.Client, key, value string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := c.Put(ctx, key, value); err != nil {
 		t.Fatalf("put %s: %v", key, err)
@@ -112,7 +112,7 @@ func put(t *testing.T, c *clientv3.Client, key, value string) {
 
 func get(t *testing.T, c *clientv3.Client, key string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	resp, err := c.Get(ctx, key)
 	if err != nil {
