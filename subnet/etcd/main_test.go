@@ -128,7 +128,7 @@ func harness(t *testing.T, r *Registry, c *clientv3.Client) subnettest.Harness {
 	return subnettest.Harness{
 		Registry: r,
 		Prefix:   r.prefix,
-		ShortTTL: 4 * time.Second, // a busy machine may stand still for one or two
+		ShortTTL: 2 * time.Second, // the least: one and a half times the election time-out
 		Put: func(t *testing.T, key, value string, ttl time.Duration) int64 {
 			t.Helper()
 			var opts []clientv3.OpOption

@@ -3,6 +3,8 @@ package subnettest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -82,18 +84,20 @@ func testAnnounce(t *testing.T, h Harness) {
 // testAnnounceKeepsAlive lets a key with the same TTL that nobody keeps alive
 // run out, twice, as a clock.
 func testAnnounceKeepsAlive(t *testing.T, h Harness) {
-	w := h.watch(t, h.snapshot(t).Revision)
-	a := h.announce(t, nodeOne, h.ShortTTL)
-	for _, id := range []string{"two", "three"} {
-		h.Put(t, "weft/alive/"+id, `{"ID":"`+id+`"}`, h.ShortTTL)
-		w.until(t, id+" down", func(ch subnet.Changes) bool { return len(ch.Down) == 1 && ch.Down[0] == id })
-	}
-	wantAlive(t, h, nodeOne)
-	select {
-	case err := <-a.err:
-		t.Errorf("announcement ended: %v", err)
-	default:
-	}
+	h.inTime(t, func(ttl time.Duration) error {
+		w := h.watch(t, h.snapshot(t).Revision)
+		a := h.announce(t, nodeOne, ttl)
+		for _, id := range []string{"two", "three"} {
+			h.Put(t, "weft/alive/"+id, `{"ID":"`+id+`"}`, ttl)
+			w.until(t, id+" down", func(ch subnet.Changes) bool { return slices.Contains(ch.Down, id) })
+		}
+		alive := h.snapshot(t).Alive[nodeOne.ID]
+		a.cancel()
+		if err := a.ended(t); !errors.Is(err, context.Canceled) || alive != nodeOne {
+			return fmt.Errorf("live node %+v, want %+v; the announcement ended with %w", alive, nodeOne, err)
+		}
+		return nil
+	})
 }
 
 func testAnnounceClone(t *testing.T, h Harness) {

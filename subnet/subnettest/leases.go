@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/weftnet/weft/subnet"
 )
@@ -175,15 +176,16 @@ func testUpdateAfterChange(t *testing.T, h Harness) {
 // testUpdateRenews checks that a renewed lease neither ends with the TTL it had
 // nor stays for ever.
 func testUpdateRenews(t *testing.T, h Harness) {
-	short := h.ShortTTL
 	s := mustKey(t, "10.5.1.0-24")
-	l, err := h.Registry.Create(t.Context(), s, attrsOf("192.0.2.1", "one"), short, h.snapshot(t).Revision)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if l, err = h.Registry.Update(t.Context(), l, l.Attrs, leaseTTL); err != nil {
-		t.Fatal(err)
-	}
+	var l subnet.Lease
+	short := h.inTime(t, func(short time.Duration) (err error) {
+		l, err = h.Registry.Create(t.Context(), s, attrsOf("192.0.2.1", "one"), short, h.snapshot(t).Revision)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err = h.Registry.Update(t.Context(), l, l.Attrs, leaseTTL)
+		return err
+	})
 	// A second lease with the first one's TTL tells when that has run out.
 	if _, err := h.Registry.Create(t.Context(), mustKey(t, "10.5.2.0-24"), l.Attrs, short, l.Revision); err != nil {
 		t.Fatal(err)
