@@ -36,7 +36,7 @@ func newCluster(t *testing.T, spec lab.Spec) *lab.Cluster {
 
 func reach(t *testing.T, from *lab.Namespace, to netip.Addr) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := traffic.WaitReachable(ctx, from, to); err != nil {
 		t.Error(err)
@@ -191,7 +191,7 @@ func TestStopKillsOnlyWhatDoesNotEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); stubborn.LogTail(1) != "ready"; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); stubborn.LogTail(1) != "ready"; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("no output in the log:", stubborn.LogTail(1))
 		}

@@ -39,7 +39,7 @@ func TestTwoNamespacesReachEachOther(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	server.SetReadDeadline(time.Now().Add(2 * time.Second))
+	server.SetReadDeadline(time.Now().Add(30 * time.Second))
 	buf := make([]byte, 16)
 	if n, from, err := server.ReadFrom(buf); err != nil || string(buf[:n]) != "weft" || from.(*net.UDPAddr).IP.String() != "10.99.0.1" {
 		t.Fatalf("received %q from %v, %v", buf[:n], from, err)

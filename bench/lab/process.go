@@ -112,7 +112,7 @@ func (p *Process) Kill() error {
 }
 
 // StopGrace is how long Stop waits before it kills.
-const StopGrace = 5 * time.Second
+const StopGrace = 10 * time.Second
 
 // Stop ends the process by SIGTERM and waits for its end. A process that does
 // not end within StopGrace is killed, which is an error.
