@@ -26,7 +26,7 @@ demo: build
 # cases over the binaries just built, each benchmark once, short fuzzing.
 test: build
 	.ci/packages
-	WEFT_BIN=$(CURDIR)/bin .ci/gotest -count=1 -p $(TESTP) -timeout 10m ./...
+	WEFT_BIN=$(CURDIR)/bin .ci/gotest -count=1 -p $(TESTP) -timeout 20m ./...
 	.ci/fuzz 75
 
 # The same with slow variants and more time: for slow machines, and for fuzzing
