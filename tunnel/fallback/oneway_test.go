@@ -91,7 +91,7 @@ func TestOneWayOnly(t *testing.T) {
 			if !errors.Is(err, tunnel.ErrOutdone) {
 				t.Error(err)
 			}
-		case <-time.After(tunInterval + 5*time.Second):
+		case <-time.After(tunInterval + time.Minute):
 			t.Error("there is a TUN, and nobody notices")
 		}
 	}

@@ -36,7 +36,7 @@ func forwarder(t *testing.T) (in, out *tun) {
 func forwarded(t *testing.T, d *tun, n int) [][]byte {
 	t.Helper()
 	var pkts [][]byte
-	d.f.SetReadDeadline(time.Now().Add(5 * time.Second))
+	d.f.SetReadDeadline(time.Now().Add(time.Minute))
 	for len(pkts) < n {
 		h, pkt, err := d.read()
 		if err != nil {

@@ -160,7 +160,7 @@ func (n *Node) Addrs() []netip.Addr {
 func (n *Node) Reach(t *testing.T, other *Node) {
 	t.Helper()
 	for _, to := range other.Addrs() {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		err := traffic.WaitReachable(ctx, n.Container.Namespace, to)
 		cancel()
 		if err != nil {
@@ -196,22 +196,22 @@ func Fits(t *testing.T, a, b *Node, to netip.Addr, mtu int) {
 	if to.Is6() {
 		headers = 40 + 8
 	}
-	ping := func(size int) (traffic.PingResult, error) {
+	ping := func(size int, limit time.Duration) (traffic.PingResult, error) {
 		return traffic.Ping(t.Context(), a.Container.Namespace, to,
-			traffic.PingOptions{Count: 2, Size: size - headers, Timeout: 300 * time.Millisecond, DontFragment: true})
+			traffic.PingOptions{Count: 2, Size: size - headers, Timeout: limit, DontFragment: true})
 	}
-	if r, err := ping(mtu); err != nil || r.Lost() > 0 {
+	if r, err := ping(mtu, 20*time.Second); err != nil || r.Lost() > 0 {
 		t.Errorf("%d bytes to %v: %+v, %v", mtu, to, r, err)
 	}
-	if r, err := ping(mtu + 1); err == nil && r.Lost() < r.Sent {
+	if r, err := ping(mtu+1, 300*time.Millisecond); err == nil && r.Lost() < r.Sent {
 		t.Errorf("%d bytes to %v arrive: %+v", mtu+1, to, r)
 	}
 }
 
-// Eventually waits up to some seconds for a condition.
+// Eventually waits for a condition, for longer than any machine should need.
 func Eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}
