@@ -2,6 +2,7 @@ package generator
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -67,7 +68,22 @@ func countStep(w worker, s Step) Count {
 func Now() int64 { return epochNanoseconds + int64(time.Since(epoch)) }
 
 // One moment on the clocks of Go and of a Window.
-var epoch, epochNanoseconds = time.Now(), monotonic()
+var epoch, epochNanoseconds = sameMoment()
+
+// sameMoment reads both clocks so that a process which is held up in between, on a busy
+// machine, is not ahead of others by that from then on.
+func sameMoment() (at time.Time, nanoseconds int64) {
+	const tries = 100
+	closest := int64(math.MaxInt64)
+	for range tries {
+		before := monotonic()
+		now := time.Now()
+		if apart := monotonic() - before; apart < closest {
+			closest, at, nanoseconds = apart, now, before+apart/2
+		}
+	}
+	return at, nanoseconds
+}
 
 func monotonic() int64 {
 	var t unix.Timespec
