@@ -43,8 +43,9 @@ type Session struct {
 
 type endpoints struct{ sender, receiver *process }
 
-// slack is how long generators may take to start and connect, or to answer.
-const slack = 15 * time.Second
+// slack is how long generators may take to start and connect, or to answer. It is long
+// for a machine that stands still now and then.
+const slack = time.Minute
 
 // Open starts generators and has them connected. program calls Main; the Spec
 // is added to it. When ctx ends, so do they.
