@@ -27,7 +27,7 @@ func BenchmarkIdleMemory(b *testing.B) {
 	for _, test := range []struct {
 		peers   int
 		limitMB float64
-	}{{100, 45}, {10_000, 100}} {
+	}{{100, 40}, {10_000, 100}} {
 		b.Run(strconv.Itoa(test.peers), func(b *testing.B) {
 			c, etcd, _ := startInCrowd(b, test.peers)
 			time.Sleep(idle)

@@ -53,8 +53,8 @@ type Segmenter struct {
 
 // NewSegmenter returns a Segmenter whose Next gives at most maxSegments
 // packets at a time (at least 1): the bound of its scratch memory, of about
-// 180 bytes each. 128, the kernel's UDP_MAX_SEGMENTS, is enough to get any
-// 64 KiB superpacket of segments above 512 bytes at once.
+// 180 bytes each. 64 are enough to get any 64 KiB superpacket of segments above
+// 1 KiB at once.
 func NewSegmenter(maxSegments int) *Segmenter {
 	maxSegments = max(maxSegments, 1)
 	return &Segmenter{
