@@ -31,8 +31,9 @@ const headerRoom = 128
 // Segmenter cuts superpackets into packets without copying payload. It is for
 // one goroutine, and one packet, at a time.
 type Segmenter struct {
-	scratch []byte
-	pieces  [][]byte
+	maxSegments int
+	scratch     []byte // nil until it is needed
+	pieces      [][]byte
 
 	plain []byte // a packet to be given out whole, or nil
 
@@ -53,14 +54,11 @@ type Segmenter struct {
 
 // NewSegmenter returns a Segmenter whose Next gives at most maxSegments
 // packets at a time (at least 1): the bound of its scratch memory, of about
-// 180 bytes each. 64 are enough to get any 64 KiB superpacket of segments above
-// 1 KiB at once.
+// 180 bytes each, which it makes when it first has a superpacket. 128, the
+// kernel's UDP_MAX_SEGMENTS, is enough to get any 64 KiB superpacket of
+// segments above 512 bytes at once.
 func NewSegmenter(maxSegments int) *Segmenter {
-	maxSegments = max(maxSegments, 1)
-	return &Segmenter{
-		scratch: make([]byte, maxSegments*headerRoom),
-		pieces:  make([][]byte, maxSegments*2),
-	}
+	return &Segmenter{maxSegments: max(maxSegments, 1), pieces: make([][]byte, 1)}
 }
 
 // Load takes a packet as read from the TUN: its vnet header, the packet behind
@@ -86,12 +84,16 @@ func (s *Segmenter) Load(h VnetHdr, pkt []byte, info *Info) Reason {
 		return BadHeader
 	}
 	headerLen := info.Transport + n
-	if headerLen > len(s.scratch) {
+	if headerLen > s.maxSegments*headerRoom {
 		return BadHeader
 	}
 	// The kernel takes a packet that fits one segment for a plain one, too.
 	if len(pkt)-headerLen <= int(h.GSOSize) {
 		return s.loadPlain(h, pkt, info)
+	}
+	if s.scratch == nil {
+		s.scratch = make([]byte, s.maxSegments*headerRoom)
+		s.pieces = make([][]byte, s.maxSegments*2)
 	}
 	s.header, s.payload = pkt[:headerLen], pkt[headerLen:]
 	s.mss = int(h.GSOSize)

@@ -20,9 +20,8 @@ const (
 	// maxRead is the longest that a read gives, rounded up to cache lines.
 	maxRead = (packet.VnetHdrLen + maxPacket + 63) &^ 63
 
-	// segmentsAtOnce is how many packets are cut before they are sent: all of a
-	// superpacket but where segments are shorter than 1 KiB.
-	segmentsAtOnce = 64
+	// segmentsAtOnce is how many packets are cut before they are sent.
+	segmentsAtOnce = 128
 )
 
 // sender carries packets from one queue of the TUN and from a ring to the sockets. Its
