@@ -3,6 +3,7 @@ package udp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -93,14 +94,24 @@ func TestSuperpacketsByKernel(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			a, b := newSuperPair(t, c.setup)
-			goesByKernel(t, a, b)
-			goesByKernel(t, b, a)
-			exchangeUDP(t, a, b, false)
-			transferTCP(t, a, b, true, 4<<20)
-			waitFor(t, "the counters of both ends to be equal", func() bool {
+			missing := func() [4]uint64 {
 				x, y := a.Status().Peers[0], b.Status().Peers[0]
-				return x.TxPackets == y.RxPackets && x.TxBytes == y.RxBytes && x.RxPackets == y.TxPackets && x.RxBytes == y.TxBytes
-			})
+				return [4]uint64{x.TxPackets - y.RxPackets, x.TxBytes - y.RxBytes, y.TxPackets - x.RxPackets, y.TxBytes - x.RxBytes}
+			}
+			var before [4]uint64 // that the machine has lost
+			check(t, labtest.Lossless(t, func() error {
+				goesByKernel(t, a, b)
+				goesByKernel(t, b, a)
+				exchangeUDP(t, a, b, false)
+				transferTCP(t, a, b, true, 4<<20)
+				for deadline := time.Now().Add(patience); missing() != before; time.Sleep(2 * time.Millisecond) {
+					if time.Now().After(deadline) {
+						before = missing()
+						return fmt.Errorf("the counters of both ends are not equal: missing are %d", before)
+					}
+				}
+				return nil
+			}))
 			for _, n := range []*node{a, b} {
 				if c := capability(t, n, AssistGSO); !c.On || c.Why != "they reach 1 of 1 peers whole" {
 					t.Errorf("the status says %+v", c)

@@ -122,13 +122,14 @@ func TestAssistLearnsPathMTU(t *testing.T) {
 	}
 	ip(t, namespaces[3], "link", "set", "port2", "mtu", fmt.Sprint(narrow))
 	user := a.Table().Peers()[0].State.Tx.Packets.Load()
-	if !lost(t, flow(), to, full) {
-		t.Fatal("a packet longer than the way arrives")
-	}
-	if n := a.Table().Peers()[0].State.Tx.Packets.Load(); n != user {
-		t.Errorf("user space sent it")
-	}
-	waitFor(t, "the path MTU", func() bool { return pathMTU(a) == narrow })
+	causes(t, "the path MTU", func() {
+		if !lost(t, flow(), to, full) {
+			t.Fatal("a packet longer than the way arrives")
+		}
+		if n := a.Table().Peers()[0].State.Tx.Packets.Load(); n != user {
+			t.Errorf("user space sent it")
+		}
+	}, func() bool { return pathMTU(a) == narrow })
 	waitFor(t, "the kernel to know it, and a packet with DF that is one byte too long to be refused", func() bool {
 		before := a.drops()["tx_too_big"]
 		return lost(t, flow(), to, fits+1) && a.drops()["tx_too_big"] == before+1

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/bench/lab"
+	"github.com/weftnet/weft/bench/lab/labtest"
 )
 
 // probing has a UDP socket set DF (IPv4) and believe no path MTU, so that each
@@ -49,7 +50,12 @@ var serial atomic.Uint64
 // former calls are passed over.
 func arrives(t *testing.T, from, to net.PacketConn, payload int) bool {
 	t.Helper()
-	return sendOne(t, from, to, payload, 5*time.Second)
+	return labtest.Lossless(t, func() error {
+		if !sendOne(t, from, to, payload, 5*time.Second) {
+			return fmt.Errorf("a datagram of %d bytes does not arrive", payload)
+		}
+		return nil
+	}) == nil
 }
 
 func lost(t *testing.T, from, to net.PacketConn, payload int) bool {
@@ -75,6 +81,20 @@ func sendOne(t *testing.T, from, to net.PacketConn, payload int, wait time.Durat
 			return true
 		}
 	}
+}
+
+// causes waits for what packets, which do sends, are to bring about; see labtest.Lossless.
+func causes(t *testing.T, what string, do func(), ok func() bool) {
+	t.Helper()
+	check(t, labtest.Lossless(t, func() error {
+		do()
+		for deadline := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				return fmt.Errorf("waited in vain for %s", what)
+			}
+		}
+		return nil
+	}))
 }
 
 func pathMTU(n *node) int { return n.Table().Peers()[0].State.PathMTU.Get() }
@@ -112,10 +132,11 @@ func TestPathMTU(t *testing.T) {
 					ip(t, namespaces[1], "link", "set", "eth0", "mtu", fmt.Sprint(narrow))
 					defer ip(t, namespaces[1], "link", "set", "eth0", "mtu", "1500")
 					defer ip(t, router, "link", "set", "port2", "mtu", "1500")
-					if !lost(t, from, to, full) {
-						t.Fatal("a packet longer than the way arrives")
-					}
-					waitFor(t, "the path MTU", func() bool { return pathMTU(a) == narrow })
+					causes(t, "the path MTU", func() {
+						if !lost(t, from, to, full) {
+							t.Fatal("a packet longer than the way arrives")
+						}
+					}, func() bool { return pathMTU(a) == narrow })
 					fits := narrow - overhead - headers
 					if !arrives(t, from, to, fits) {
 						t.Error("a packet that fits exactly does not arrive")

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/bench/lab"
+	"github.com/weftnet/weft/bench/lab/labtest"
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/tunnel/packet"
 )
@@ -61,7 +62,7 @@ func spreadNode(t *testing.T, workers int, ipv6 bool) (*node, net.PacketConn, []
 // sendFlows sends rounds of superpackets from 32 sockets, two datagrams each,
 // and returns which outer source ports each flow, by inner port, came from. It
 // fails if one came out of order.
-func sendFlows(t *testing.T, a *node, peer net.PacketConn, rounds int) map[uint16][]int {
+func sendFlows(t *testing.T, a *node, peer net.PacketConn, rounds int) (ports map[uint16][]int) {
 	t.Helper()
 	var flows []net.PacketConn
 	for range 32 {
@@ -73,9 +74,21 @@ func sendFlows(t *testing.T, a *node, peer net.PacketConn, rounds int) map[uint1
 		}))
 		flows = append(flows, c)
 	}
+	first := uint32(0) // of the rounds of a try
+	check(t, labtest.Lossless(t, func() (err error) {
+		ports, err = sendRounds(t, flows, peer, first, rounds)
+		first += uint32(rounds)
+		return err
+	}))
+	return ports
+}
+
+// sendRounds has an error if a datagram was lost.
+func sendRounds(t *testing.T, flows []net.PacketConn, peer net.PacketConn, first uint32, rounds int) (map[uint16][]int, error) {
+	t.Helper()
 	ports, next := map[uint16][]int{}, map[uint16]uint32{}
 	buf := make([]byte, 2048)
-	for round := range uint32(rounds) {
+	for round := first; round < first+uint32(rounds); round++ {
 		payload := make([]byte, 200)
 		binary.BigEndian.PutUint32(payload, 2*round)
 		binary.BigEndian.PutUint32(payload[100:], 2*round+1)
@@ -83,20 +96,24 @@ func sendFlows(t *testing.T, a *node, peer net.PacketConn, rounds int) map[uint1
 			_, err := c.WriteTo(payload, &net.UDPAddr{IP: net.IP{10, 5, 2, 9}, Port: 9})
 			check(t, err)
 		}
-		for range 2 * len(flows) {
-			n, from, err := peer.ReadFrom(buf)
-			check(t, err)
-			flow := binary.BigEndian.Uint16(buf[20:])
-			if i := binary.BigEndian.Uint32(validUDP4(t, buf[:n])); i != next[flow] {
-				t.Fatalf("packet %d of flow %d in place of %d", i, flow, next[flow])
+		for n := range 2 * len(flows) {
+			peer.SetReadDeadline(time.Now().Add(patience))
+			size, from, err := peer.ReadFrom(buf)
+			if err != nil {
+				return nil, fmt.Errorf("%d of %d datagrams arrived: %w", n, 2*len(flows), err)
 			}
-			next[flow]++
+			flow := binary.BigEndian.Uint16(buf[20:])
+			i := binary.BigEndian.Uint32(validUDP4(t, buf[:size]))
+			if i < next[flow] {
+				t.Fatalf("packet %d of flow %d behind %d", i, flow, next[flow]-1)
+			}
+			next[flow] = i + 1
 			if port := from.(*net.UDPAddr).Port; !slices.Contains(ports[flow], port) {
 				ports[flow] = append(ports[flow], port)
 			}
 		}
 	}
-	return ports
+	return ports, nil
 }
 
 // Flows to a peer that takes it leave from all ports, each from one; to others
@@ -183,9 +200,11 @@ func TestSpreadRefused(t *testing.T) {
 	peer.Close()
 	to := netip.AddrPortFrom(addr("10.5.2.9"), 9)
 	for i := range uint64(3) {
-		_, err := extraFlow(t, a, to).WriteTo(make([]byte, 100), net.UDPAddrFromAddrPort(to))
-		check(t, err)
-		waitFor(t, "port unreachable", func() bool { return a.Table().Peers()[0].State.Refused.Load() == i+1 })
+		flow := extraFlow(t, a, to)
+		causes(t, "port unreachable", func() {
+			_, err := flow.WriteTo(make([]byte, 100), net.UDPAddrFromAddrPort(to))
+			check(t, err)
+		}, func() bool { return a.Table().Peers()[0].State.Refused.Load() == i+1 })
 	}
 	// The socket's error is taken away as well, or the thread would never rest.
 	waitFor(t, "the worker to be idle", func() bool { return a.threads[0].busySince.Load() == 0 })
@@ -207,10 +226,11 @@ func TestSpreadPathMTU(t *testing.T) {
 	probing(t, from)
 	waitFor(t, "the way", func() bool { return !lost(t, from, to, 100) })
 	ip(t, namespaces[3], "link", "set", "port2", "mtu", "1400")
-	if !lost(t, from, to, a.MTU()-28) {
-		t.Fatal("a packet longer than the way arrives")
-	}
-	waitFor(t, "the path MTU", func() bool { return pathMTU(a) == 1400 })
+	causes(t, "the path MTU", func() {
+		if !lost(t, from, to, a.MTU()-28) {
+			t.Fatal("a packet longer than the way arrives")
+		}
+	}, func() bool { return pathMTU(a) == 1400 })
 	if !arrives(t, from, to, 1400-28-28) {
 		t.Error("a packet that fits does not arrive")
 	}

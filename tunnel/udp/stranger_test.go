@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/bench/lab"
+	"github.com/weftnet/weft/bench/lab/labtest"
 	"github.com/weftnet/weft/subnet"
 	"github.com/weftnet/weft/tunnel/packet"
 )
@@ -69,21 +71,24 @@ func TestNobodyInWhoDoesNotBelong(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := a.drops()[c.reason]
-			if _, err := c.from.WriteTo(c.datagram, engine); err != nil {
-				t.Fatal(err)
-			}
-			waitFor(t, c.reason, func() bool { return a.drops()[c.reason] == before+1 })
+			causes(t, c.reason, func() {
+				if _, err := c.from.WriteTo(c.datagram, engine); err != nil {
+					t.Fatal(err)
+				}
+			}, func() bool { return a.drops()[c.reason] == before+1 })
 		})
 	}
 	// None of them arrived, and good ones do: also the longest, in fragments.
 	for _, payload := range []int{10, 65507 - 28} {
-		if _, err := peer.WriteTo(inner(outside, "10.5.1.0", payload), engine); err != nil {
-			t.Fatal(err)
-		}
-		n, from, err := sink.ReadFrom(make([]byte, 65536))
-		if err != nil || n != payload || from.(*net.UDPAddr).AddrPort().Addr() != addr(outside) {
-			t.Fatalf("received %d bytes from %v, %v", n, from, err)
-		}
+		check(t, labtest.Lossless(t, func() error {
+			_, err := peer.WriteTo(inner(outside, "10.5.1.0", payload), engine)
+			check(t, err)
+			from, err := receives(t, sink, make([]byte, payload))
+			if err == nil && from.(*net.UDPAddr).AddrPort().Addr() != addr(outside) {
+				t.Fatalf("received from %v", from)
+			}
+			return err
+		}))
 	}
 	if rx := a.Status().Peers[0].RxPackets; rx != 2 {
 		t.Errorf("%d packets counted as received, drops %v", rx, a.drops())
@@ -104,19 +109,21 @@ func TestFlannelPeer(t *testing.T) {
 	pkt := udp4(outside, "10.5.1.0", []byte("from flannel"))
 	binary.BigEndian.PutUint16(pkt[22:], localPort)
 	pkt[26], pkt[27] = 0, 0
-	for range 20 {
-		if _, err := peer.WriteTo(pkt, net.UDPAddrFromAddrPort(netip.AddrPortFrom(outer(1, false), DefaultPort))); err != nil {
-			t.Fatal(err)
+	check(t, labtest.Lossless(t, func() error {
+		for range 20 {
+			_, err := peer.WriteTo(pkt, net.UDPAddrFromAddrPort(netip.AddrPortFrom(outer(1, false), DefaultPort)))
+			check(t, err)
 		}
-	}
-	buf := make([]byte, 65536)
-	for range 20 {
-		if n, _, err := local.ReadFrom(buf); err != nil || string(buf[:n]) != "from flannel" {
-			t.Fatalf("received %q, %v", buf[:n], err)
+		for range 20 {
+			if _, err := receives(t, local, []byte("from flannel")); err != nil {
+				return err
+			}
 		}
-	}
+		return nil
+	}))
 
 	// Outwards: a superpacket, made by the socket's own segmentation.
+	buf := make([]byte, 65536)
 	raw, err := local.(*net.UDPConn).SyscallConn()
 	check(t, err)
 	check(t, raw.Control(func(fd uintptr) {
@@ -126,22 +133,24 @@ func TestFlannelPeer(t *testing.T) {
 	for i := range payload {
 		payload[i] = byte(i * 13)
 	}
-	if _, err := local.WriteTo(payload, &net.UDPAddr{IP: net.IP{10, 5, 2, 9}, Port: 9}); err != nil {
-		t.Fatal(err)
-	}
-	var got []byte
-	peer.SetReadDeadline(time.Now().Add(time.Minute))
-	for len(got) < len(payload) {
-		n, from, err := peer.ReadFrom(buf)
+	check(t, labtest.Lossless(t, func() error {
+		_, err := local.WriteTo(payload, &net.UDPAddr{IP: net.IP{10, 5, 2, 9}, Port: 9})
 		check(t, err)
-		if from.(*net.UDPAddr).Port != DefaultPort {
-			t.Fatalf("from port %d", from.(*net.UDPAddr).Port)
+		for sent := range slices.Chunk(payload, 1000) {
+			peer.SetReadDeadline(time.Now().Add(patience))
+			n, from, err := peer.ReadFrom(buf)
+			if err != nil {
+				return err
+			}
+			if from.(*net.UDPAddr).Port != DefaultPort {
+				t.Fatalf("from port %d", from.(*net.UDPAddr).Port)
+			}
+			if got := validUDP4(t, buf[:n]); !bytes.Equal(got, sent) {
+				return fmt.Errorf("received %x, want %x", got, sent)
+			}
 		}
-		got = append(got, validUDP4(t, buf[:n])...)
-	}
-	if !bytes.Equal(got, payload) {
-		t.Error("received other bytes")
-	}
+		return nil
+	}))
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if in := &a.workers[0].sender.counters.in; in.packets.Load() <= in.messages.Load() {

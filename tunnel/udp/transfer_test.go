@@ -16,6 +16,8 @@ import (
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+
+	"github.com/weftnet/weft/bench/lab/labtest"
 )
 
 // transferSize is how much TCP carries in each direction, in bytes.
@@ -156,29 +158,50 @@ func transferTCP(t *testing.T, from, to *node, ipv6 bool, size int64) {
 	}
 }
 
+// patience is how long a test waits for a single packet, in seconds too many for any
+// machine, before it is lost.
+const patience = 20 * time.Second
+
 // exchangeUDP echoes datagrams of many lengths, up to some that IP fragments.
 func exchangeUDP(t *testing.T, a, b *node, ipv6 bool) {
 	t.Helper()
-	server := listenUDP(t, b, b.inner(ipv6))
-	client := listenUDP(t, a, a.inner(ipv6))
-	to := net.UDPAddrFromAddrPort(server.LocalAddr().(*net.UDPAddr).AddrPort())
+	check(t, labtest.Lossless(t, func() error {
+		server, client := listenUDP(t, b, b.inner(ipv6)), listenUDP(t, a, a.inner(ipv6))
+		defer server.Close()
+		defer client.Close()
+		to := net.UDPAddrFromAddrPort(server.LocalAddr().(*net.UDPAddr).AddrPort())
+		for _, size := range []int{0, 1, 2, 100, 1300, 1424, 1444, 1445, 2000, 8000, 60000} {
+			sent := bytes.Repeat([]byte{byte(size), byte(size >> 8)}, size)[:size]
+			_, err := client.WriteTo(sent, to)
+			check(t, err)
+			back, err := receives(t, server, sent)
+			if err != nil {
+				return err
+			}
+			_, err = server.WriteTo(sent, back)
+			check(t, err)
+			if _, err := receives(t, client, sent); err != nil {
+				return fmt.Errorf("on the way back %w", err)
+			}
+		}
+		return nil
+	}))
+}
+
+// receives waits for a datagram, which must be the wanted one, and returns its sender. It
+// is an error if none arrives.
+func receives(t *testing.T, to net.PacketConn, want []byte) (sender net.Addr, err error) {
+	t.Helper()
+	to.SetReadDeadline(time.Now().Add(patience))
 	buf := make([]byte, 65536)
-	for _, size := range []int{0, 1, 2, 100, 1300, 1424, 1444, 1445, 2000, 8000, 60000} {
-		sent := bytes.Repeat([]byte{byte(size), byte(size >> 8)}, size)[:size]
-		if _, err := client.WriteTo(sent, to); err != nil {
-			t.Fatal(err)
-		}
-		n, back, err := server.ReadFrom(buf)
-		if err != nil || !bytes.Equal(buf[:n], sent) {
-			t.Fatalf("%d bytes arrived as %d, %v", size, n, err)
-		}
-		if _, err := server.WriteTo(buf[:n], back); err != nil {
-			t.Fatal(err)
-		}
-		if n, _, err = client.ReadFrom(buf); err != nil || !bytes.Equal(buf[:n], sent) {
-			t.Fatalf("%d bytes came back as %d, %v", size, n, err)
-		}
+	n, sender, err := to.ReadFrom(buf)
+	if err != nil {
+		return nil, fmt.Errorf("%d bytes did not arrive: %w", len(want), err)
 	}
+	if !bytes.Equal(buf[:n], want) {
+		t.Fatalf("%d bytes arrived as %d", len(want), n)
+	}
+	return sender, nil
 }
 
 // listenUDP opens a UDP socket on an address of the node.
@@ -203,22 +226,23 @@ func ping(t *testing.T, from *node, to netip.Addr) {
 	c, err := from.ListenPacket(t.Context(), net.ListenConfig{}, network, from.inner(to.Is6()).String())
 	check(t, err)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(time.Minute))
 	m := icmp.Message{Type: request, Body: &icmp.Echo{ID: 4711, Seq: 1, Data: []byte("weft")}}
 	b, err := m.Marshal(nil) // the kernel adds the ICMPv6 checksum
 	check(t, err)
-	_, err = c.WriteTo(b, &net.IPAddr{IP: to.AsSlice()})
-	check(t, err)
 	buf := make([]byte, 1500)
-	for {
-		n, _, err := c.ReadFrom(buf)
-		if err != nil {
-			t.Fatalf("no answer to a ping: %v", err)
-		}
-		m, err := icmp.ParseMessage(protocol, buf[:n])
+	check(t, labtest.Lossless(t, func() error {
+		_, err := c.WriteTo(b, &net.IPAddr{IP: to.AsSlice()})
 		check(t, err)
-		if echo, ok := m.Body.(*icmp.Echo); ok && m.Type == reply && echo.ID == 4711 {
-			return
+		for c.SetReadDeadline(time.Now().Add(patience)); ; {
+			n, _, err := c.ReadFrom(buf)
+			if err != nil {
+				return fmt.Errorf("no answer to a ping: %w", err)
+			}
+			m, err := icmp.ParseMessage(protocol, buf[:n])
+			check(t, err)
+			if echo, ok := m.Body.(*icmp.Echo); ok && m.Type == reply && echo.ID == 4711 {
+				return nil
+			}
 		}
-	}
+	}))
 }

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/bench/lab/labtest"
 )
 
 func TestDefaultWorkers(t *testing.T) {
@@ -28,36 +32,10 @@ func TestWorkersKeepOrder(t *testing.T) {
 }
 
 func workersKeepOrder(t *testing.T, sourcePorts int) {
+	const flows = 32
 	a, b := newPair(t, setup{workers: 4, sourcePorts: sourcePorts})
-	const flows, rounds = 32, 100
-	const burst = 2 // of each flow; all together fit the queues
-	to := listenUDP(t, b, b.ipv4)
-	target := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to.LocalAddr().String()))
-	var from []net.PacketConn
-	for range flows {
-		from = append(from, listenUDP(t, a, a.ipv4))
-	}
-	next := map[string]uint32{} // what comes next, by flow
-	buf := make([]byte, 2048)
-	for round := range uint32(rounds) {
-		for i := range uint32(burst) {
-			for _, c := range from {
-				// Of any length, so that joining has something to do.
-				payload := binary.BigEndian.AppendUint32(make([]byte, 0, 600), round*burst+i)
-				_, err := c.WriteTo(payload[:4+i%7*80], target)
-				check(t, err)
-			}
-		}
-		for range flows * burst {
-			_, sender, err := to.ReadFrom(buf)
-			check(t, err)
-			flow := sender.String()
-			if i := binary.BigEndian.Uint32(buf); i != next[flow] {
-				t.Fatalf("packet %d of %s in place of %d", i, flow, next[flow])
-			}
-			next[flow]++
-		}
-	}
+	labtest.PinThreads(t, runtime.NumCPU()) // those of the workers: what each sends is to stay in order
+	check(t, labtest.Lossless(t, func() error { return arriveInOrder(t, a, b, flows) }))
 	busy := 0
 	for _, w := range a.workers {
 		if w.sender.counters.in.packets.Load() > 0 {
@@ -76,6 +54,46 @@ func workersKeepOrder(t *testing.T, sourcePorts int) {
 	if (busy == 1) != (sourcePorts == 1) {
 		t.Errorf("what one peer sent from %d ports was received by %d workers", sourcePorts, busy)
 	}
+}
+
+// arriveInOrder sends packets of many flows at once, and fails if one was overtaken. It is
+// an error if one was lost.
+func arriveInOrder(t *testing.T, a, b *node, flows int) error {
+	t.Helper()
+	const rounds = 100
+	const burst = 2 // of each flow; all together fit the queues
+	to := listenUDP(t, b, b.ipv4)
+	target := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to.LocalAddr().String()))
+	var from []net.PacketConn
+	for range flows {
+		from = append(from, listenUDP(t, a, a.ipv4))
+	}
+	next := map[string]uint32{} // what comes next, by flow
+	buf := make([]byte, 2048)
+	for round := range uint32(rounds) {
+		for i := range uint32(burst) {
+			for _, c := range from {
+				// Of any length, so that joining has something to do.
+				payload := binary.BigEndian.AppendUint32(make([]byte, 0, 600), round*burst+i)
+				_, err := c.WriteTo(payload[:4+i%7*80], target)
+				check(t, err)
+			}
+		}
+		for n := range flows * burst {
+			to.SetReadDeadline(time.Now().Add(patience))
+			_, sender, err := to.ReadFrom(buf)
+			if err != nil {
+				return fmt.Errorf("%d of %d packets arrived: %w", n, flows*burst, err)
+			}
+			flow := sender.String()
+			i := binary.BigEndian.Uint32(buf)
+			if i < next[flow] {
+				t.Fatalf("packet %d of %s behind %d", i, flow, next[flow]-1)
+			}
+			next[flow] = i + 1
+		}
+	}
+	return nil
 }
 
 func TestWorkersTransfer(t *testing.T) {

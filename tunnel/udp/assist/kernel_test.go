@@ -11,10 +11,13 @@ import (
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
+
+	"github.com/weftnet/weft/bench/lab/labtest"
 )
 
-// ping has h's kernel send an echo request, and waits for the answer.
-func ping(t *testing.T, h *host, to netip.Addr, size int) {
+// ping has h's kernel send an echo request, and waits for the answer. It is an error if
+// none comes.
+func ping(t *testing.T, h *host, to netip.Addr, size int) error {
 	t.Helper()
 	var c *icmp.PacketConn
 	check(t, h.Do(func() (err error) { c, err = icmp.ListenPacket("ip4:icmp", inner(h.number).String()); return err }))
@@ -28,7 +31,7 @@ func ping(t *testing.T, h *host, to netip.Addr, size int) {
 	for buf := make([]byte, 1<<16); ; {
 		n, _, err := c.ReadFrom(buf)
 		if err != nil {
-			t.Fatalf("no answer to a ping of %d bytes: %v", size, err)
+			return fmt.Errorf("no answer to a ping of %d bytes: %w", size, err)
 		}
 		answer, err := icmp.ParseMessage(ipv4.ICMPTypeEcho.Protocol(), buf[:n])
 		check(t, err)
@@ -36,49 +39,60 @@ func ping(t *testing.T, h *host, to netip.Addr, size int) {
 			if !bytes.Equal(body.Data, echo.Data) {
 				t.Fatalf("the answer to a ping of %d bytes differs", size)
 			}
-			return
+			return nil
 		}
 	}
 }
 
 func TestPing(t *testing.T) {
 	t.Parallel()
-	a, b := newPair(t, 1500)
-	for _, size := range []int{0, 1, 56, 1444} { // 28, 29, 84 and 1472 bytes of packet
-		ping(t, a, inner(2), size)
-		ping(t, b, inner(1), size)
-	}
-	a.untouched()
-	b.untouched()
-	want := Count{Packets: 16, Bytes: 4 * (28 + 29 + 84 + 1472)} // both ways, requests and answers
-	for _, h := range []*host{a, b} {
-		tx, rx := h.assist.Traffic(subnet(3 - h.number))
-		if half := (Count{want.Packets / 2, want.Bytes / 2}); tx != half || rx != half {
-			t.Errorf("host %d: sent %v, received %v; want %v", h.number, tx, rx, half)
+	check(t, labtest.Lossless(t, func() error {
+		a, b := newPair(t, 1500)
+		for _, size := range []int{0, 1, 56, 1444} { // 28, 29, 84 and 1472 bytes of packet
+			for _, h := range []*host{a, b} {
+				if err := ping(t, h, inner(3-h.number), size); err != nil {
+					return err
+				}
+			}
 		}
-		if n := h.assist.Drops(); n != 0 {
-			t.Errorf("host %d: %d dropped", h.number, n)
+		a.untouched()
+		b.untouched()
+		want := Count{Packets: 16, Bytes: 4 * (28 + 29 + 84 + 1472)} // both ways, requests and answers
+		for _, h := range []*host{a, b} {
+			tx, rx := h.assist.Traffic(subnet(3 - h.number))
+			if half := (Count{want.Packets / 2, want.Bytes / 2}); tx != half || rx != half {
+				t.Errorf("host %d: sent %v, received %v; want %v", h.number, tx, rx, half)
+			}
+			if n := h.assist.Drops(); n != 0 {
+				t.Errorf("host %d: %d dropped", h.number, n)
+			}
 		}
-	}
+		return nil
+	}))
 }
 
 func TestUDP(t *testing.T) {
 	t.Parallel()
 	a, b := newPair(t, 1500)
-	one, two := a.listen(), b.listen()
 	buf := make([]byte, 1<<16)
-	for size := 0; size <= 1444; size += 76 {
-		for _, c := range []struct{ from, to net.PacketConn }{{one, two}, {two, one}} {
-			data := bytes.Repeat([]byte{byte(size)}, size)
-			_, err := c.from.WriteTo(data, c.to.LocalAddr())
-			check(t, err)
-			n, from, err := c.to.ReadFrom(buf)
-			check(t, err)
-			if !bytes.Equal(buf[:n], data) || from.String() != c.from.LocalAddr().String() {
-				t.Fatalf("%d bytes sent from %v, %d received from %v", size, c.from.LocalAddr(), n, from)
+	check(t, labtest.Lossless(t, func() error {
+		one, two := a.listen(), b.listen()
+		for size := 0; size <= 1444; size += 76 {
+			for _, c := range []struct{ from, to net.PacketConn }{{one, two}, {two, one}} {
+				data := bytes.Repeat([]byte{byte(size)}, size)
+				_, err := c.from.WriteTo(data, c.to.LocalAddr())
+				check(t, err)
+				n, from, err := c.to.ReadFrom(buf)
+				if err != nil {
+					return fmt.Errorf("%d bytes do not arrive: %w", size, err)
+				}
+				if !bytes.Equal(buf[:n], data) || from.String() != c.from.LocalAddr().String() {
+					t.Fatalf("%d bytes sent from %v, %d received from %v", size, c.from.LocalAddr(), n, from)
+				}
 			}
 		}
-	}
+		return nil
+	}))
 	a.untouched()
 	b.untouched()
 }
@@ -88,14 +102,16 @@ func TestLongArrivals(t *testing.T) {
 	t.Parallel()
 	a, b := newPair(t, 1500)
 	b.ip("link", "set", "flannel0", "mtu", "1000")
-	c := b.listen()
-	_, err := a.listen().WriteTo(make([]byte, 1400), c.LocalAddr())
-	check(t, err)
-	n, _, err := c.ReadFrom(make([]byte, 1500))
-	check(t, err)
-	if n != 1400 {
-		t.Errorf("%d bytes arrived", n)
-	}
+	check(t, labtest.Lossless(t, func() error {
+		c := b.listen()
+		_, err := a.listen().WriteTo(make([]byte, 1400), c.LocalAddr())
+		check(t, err)
+		n, _, err := c.ReadFrom(make([]byte, 1500))
+		if err == nil && n != 1400 {
+			t.Errorf("%d bytes arrived", n)
+		}
+		return err
+	}))
 	a.untouched()
 	b.untouched()
 }

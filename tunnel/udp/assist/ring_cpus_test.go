@@ -10,29 +10,9 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
-)
 
-// onCPU has the calling goroutine's thread run on the nth of the CPUs that the process may
-// use, of which there may be fewer. The goroutine keeps the thread to its end.
-func onCPU(n int) error {
-	runtime.LockOSThread()
-	var all unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &all); err != nil {
-		return err
-	}
-	n %= all.Count()
-	for cpu := 0; ; cpu++ {
-		if !all.IsSet(cpu) {
-			continue
-		}
-		if n--; n < 0 {
-			var one unix.CPUSet
-			one.Set(cpu)
-			return unix.SchedSetaffinity(0, &one)
-		}
-	}
-}
+	"github.com/weftnet/weft/bench/lab/labtest"
+)
 
 // Two CPUs fill a ring while it is emptied: each packet that was not dropped is taken once,
 // whole and in its flow's order, and each that was is counted. There are some: nothing is
@@ -53,7 +33,7 @@ func TestRingOfTwoCPUs(t *testing.T) {
 	var producers sync.WaitGroup
 	for flow := range flows {
 		producers.Go(func() {
-			if err := onCPU(flow); err != nil {
+			if err := labtest.OnCPU(flow); err != nil {
 				t.Error(err)
 				return
 			}

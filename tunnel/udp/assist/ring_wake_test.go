@@ -13,6 +13,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/bench/lab/labtest"
 )
 
 // poller waits in poll(2) for a ring, on a thread of its own.
@@ -193,7 +195,7 @@ func TestRingWaits(t *testing.T) {
 	var over atomic.Bool
 	defer func() { over.Store(true); sender.Wait() }()
 	sender.Go(func() {
-		if err := onCPU(1); err != nil {
+		if err := labtest.OnCPU(1); err != nil {
 			t.Error(err)
 			return
 		}

@@ -4,16 +4,17 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"runtime"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weftnet/weft/bench/lab/labtest"
 	"github.com/weftnet/weft/tunnel/packet"
 	"github.com/weftnet/weft/tunnel/probe"
 )
@@ -118,25 +119,6 @@ func TestTakeFlows(t *testing.T) {
 	}
 }
 
-// onOneCPU keeps the calling goroutine's thread on one, always the same, until the
-// goroutine ends. Packets that one CPU sends are received by it, in order; from two
-// they may get anywhere in any order, whatever is between.
-func onOneCPU(t *testing.T) {
-	var all, one unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &all); err != nil {
-		t.Error(err)
-	}
-	for cpu := 0; one.Count() == 0; cpu++ {
-		if all.IsSet(cpu) {
-			one.Set(cpu)
-		}
-	}
-	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-	if err := unix.SchedSetaffinity(0, &one); err != nil {
-		t.Error(err)
-	}
-}
-
 // transfer sends some bytes over TCP, on one CPU, and returns what the kernels say
 // of it.
 func transfer(t *testing.T, from, to *host, bytes int) (sender, receiver *unix.TCPInfo) {
@@ -153,10 +135,14 @@ func transfer(t *testing.T, from, to *host, bytes int) (sender, receiver *unix.T
 		err  error
 	}
 	done := make(chan result, 1)
+	// What one CPU sends is received by it, in order; from two it may get anywhere in any
+	// order, whatever is between.
 	go func() {
-		onOneCPU(t)
 		var r result
 		defer func() { done <- r }()
+		if r.err = labtest.OnCPU(0); r.err != nil {
+			return
+		}
 		c, err := l.Accept()
 		if r.err = err; err != nil {
 			return
@@ -176,8 +162,10 @@ func transfer(t *testing.T, from, to *host, bytes int) (sender, receiver *unix.T
 	rand.NewChaCha8([32]byte{}).Read(data)
 	sent := make(chan error, 1)
 	go func() {
-		onOneCPU(t)
-		_, err := c.Write(data)
+		err := labtest.OnCPU(0)
+		if err == nil {
+			_, err = c.Write(data)
+		}
 		sent <- errors.Join(err, c.(*net.TCPConn).CloseWrite())
 	}()
 	check(t, <-sent)
@@ -208,23 +196,38 @@ func tcpInfo(t *testing.T, c net.Conn) (info *unix.TCPInfo) {
 // nothing overtakes.
 func TestBulk(t *testing.T) {
 	t.Parallel()
+	check(t, labtest.Lossless(t, func() error { return goesWhole(t) }))
+}
+
+// goesWhole has an error if something was lost.
+func goesWhole(t *testing.T) error {
+	t.Helper()
 	a, b := newSuperPair(t, 1500)
 	const size = 50_000_000
 	sender, receiver := transfer(t, a, b, size)
 	// Behind one that is lost the others are out of order, too. Retransmissions do not
 	// tell: TCP probes for lost ends (RFC 8985) when a process is kept waiting.
 	if receiver.Rcv_ooopack != 0 {
-		t.Errorf("%d segments were received out of order", receiver.Rcv_ooopack)
+		return fmt.Errorf("%d segments were received out of order", receiver.Rcv_ooopack)
 	}
 	a.untouched()
 	b.untouched()
 	supers := a.assist.SuperpacketsSent(subnet(2))
 	tx, _ := a.assist.Traffic(subnet(2))
-	waitFor(t, "the last segment's arrival", func() bool { _, rx := b.assist.Traffic(subnet(1)); return rx == tx })
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		_, rx := b.assist.Traffic(subnet(1))
+		if rx == tx {
+			break
+		}
+		if time.Now().After(deadline) { // the last segment, or one sent again at the end
+			return fmt.Errorf("sent %v, received %v", tx, rx)
+		}
+	}
 	if n := uint64(sender.Segs_out); tx.Packets != n || tx.Bytes < size+52*n || tx.Bytes > size+60*n || supers < 100 || supers > n/4 {
 		t.Errorf("sent %v, of which %d superpackets; TCP has sent %d segments", tx, supers, n)
 	}
 	if a.assist.Drops()+b.assist.Drops() != 0 {
 		t.Error("something was dropped")
 	}
+	return nil
 }

@@ -153,7 +153,7 @@ func TestSenderReceivesNothing(t *testing.T) {
 	trial := newTrial(1472, 1)
 	for range 3 {
 		check(t, s.send(tun, trial, 1472))
-		ping(t, h, inner(1), 56) // by lo
+		check(t, ping(t, h, inner(1), 56)) // by lo
 	}
 	stats, err := unix.GetsockoptTpacketStats(s.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	check(t, err)
