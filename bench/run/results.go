@@ -25,7 +25,7 @@ type results struct {
 	stolen         int // of them: other virtual machines did
 	worstDisturbed float64
 	unborne        []string // samples of UDP that found no highest rate
-	empty          []string // samples in which nothing arrived
+	empty          []string // samples in which nothing arrived, or was counted
 }
 
 func newResults() *results {
@@ -57,7 +57,7 @@ func (r *results) addUnborne(workload, path, profile string) {
 	r.unborne = append(r.unborne, told(workload, path, profile))
 }
 
-// addEmpty notes a sample in which nothing arrived.
+// addEmpty notes a sample in which nothing arrived, or was counted.
 func (r *results) addEmpty(workload, path, profile string) {
 	r.empty = append(r.empty, told(workload, path, profile))
 }
@@ -246,7 +246,7 @@ func (r *results) warnings(d *report.Document) (list []string) {
 		warn("no rate with a loss below %.1f %% was found in %d samples: %s", 100*lossLimit, len(r.unborne), distinct(r.unborne))
 	}
 	if len(r.empty) > 0 {
-		warn("nothing arrived in %d samples, which are left out: %s", len(r.empty), distinct(r.empty))
+		warn("%d samples are left out, in which nothing arrived, or the machine stood still for half of the time: %s", len(r.empty), distinct(r.empty))
 	}
 	for _, c := range d.CrossChecks {
 		if diff := c.Generator/c.IPerf3 - 1; max(diff, -diff) > tolerableCheck {

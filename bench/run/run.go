@@ -217,7 +217,7 @@ func (r *runner) round(ctx context.Context, in profile, round int) error {
 			if ended := p.check(); ended != nil {
 				return errors.Join(err, ended)
 			}
-			if errors.Is(err, errNothing) {
+			if errors.Is(err, errNothing) || errors.Is(err, errMissed) {
 				r.results.addEmpty(name, p.name, in.name)
 			} else if err != nil {
 				return err

@@ -2,9 +2,11 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/weftnet/weft/bench/generator"
@@ -146,7 +148,19 @@ func (s *sampler) observe(rate float64) (o observation, err error) {
 		o.used, err = s.meter.window(ctx, step.Window)
 		return err
 	})
+	if err == nil && missedWindow(o.counted, s.r.o.Duration) {
+		err = errMissed
+	}
 	return o, err
+}
+
+var errMissed = errors.New("a generator counted for less than half of the time")
+
+// missedWindow tells whether a machine that stood still kept one from counting.
+func missedWindow(counted []generator.Result, window time.Duration) bool {
+	return slices.ContainsFunc(counted, func(r generator.Result) bool {
+		return min(r.Sent.Elapsed, r.Received.Elapsed) < window/2
+	})
 }
 
 func (s *sampler) costs(o observation) ([]metric, error) {

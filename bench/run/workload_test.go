@@ -109,3 +109,15 @@ func TestLossOf(t *testing.T) {
 		}
 	}
 }
+
+func TestMissedWindow(t *testing.T) {
+	for _, c := range []struct {
+		sent, received time.Duration // of a second, by the last of two
+		want           bool
+	}{{1e9, 1e9, false}, {501e6, 1700e6, false}, {499e6, 1e9, true}, {1e9, 1600, true}} {
+		last := generator.Result{Sent: generator.Count{Elapsed: c.sent}, Received: generator.Count{Elapsed: c.received}}
+		if got := missedWindow([]generator.Result{some, last}, time.Second); got != c.want {
+			t.Errorf("counted for %v and %v of a second: %v", c.sent, c.received, got)
+		}
+	}
+}
