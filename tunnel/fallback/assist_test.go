@@ -18,10 +18,7 @@ func TestKernelsTrafficCounts(t *testing.T) {
 	backend := a.Backend.(*Backend)
 	peer := backend.engine.Peers()[0]
 	user, began := peer.State.Tx.Packets.Load(), time.Now()
-	echo, err := traffic.EchoUDP(t.Context(), a.Container.Namespace, b.Container.Namespace, b.Container.IPv4, traffic.EchoOptions{Count: 100, Size: 64})
-	if err != nil || echo.Returned != echo.Sent {
-		t.Errorf("UDP: %+v, %v", echo, err)
-	}
+	kerneltest.Echo(t, a, b, b.Container.IPv4, traffic.EchoOptions{Count: 100, Size: 64})
 	if n := peer.State.Tx.Packets.Load() - user; n > 0 {
 		t.Errorf("user space has sent %d packets", n)
 	}

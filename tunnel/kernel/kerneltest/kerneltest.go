@@ -177,14 +177,29 @@ func Exchange(t *testing.T, a, b *Node) {
 		from, to := p[0], p[1]
 		from.Reach(t, to)
 		for _, addr := range to.Addrs() {
-			echo, err := traffic.EchoUDP(t.Context(), from.Container.Namespace, to.Container.Namespace, addr, traffic.EchoOptions{Count: 200})
-			if err != nil || echo.Returned != echo.Sent || echo.Corrupt != 0 {
-				t.Errorf("UDP to %v: %+v, %v", addr, echo, err)
-			}
+			Echo(t, from, to, addr, traffic.EchoOptions{Count: 200})
 			if _, err := traffic.SendChecked(t.Context(), from.Container.Namespace, to.Container.Namespace, addr, 16<<20, "", nil); err != nil {
 				t.Error(err)
 			}
 		}
+	}
+}
+
+// Echo has the container of one node send UDP to an address of the other's, which sends it
+// back, and checks that all comes back.
+func Echo(t *testing.T, from, to *Node, addr netip.Addr, o traffic.EchoOptions) {
+	t.Helper()
+	if err := labtest.Lossless(t, func() error {
+		echo, err := traffic.EchoUDP(t.Context(), from.Container.Namespace, to.Container.Namespace, addr, o)
+		if err != nil || echo.Corrupt > 0 {
+			t.Errorf("UDP to %v: %+v, %v", addr, echo, err)
+		}
+		if echo.Returned < echo.Sent {
+			return fmt.Errorf("UDP to %v: %+v", addr, echo)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -200,8 +215,17 @@ func Fits(t *testing.T, a, b *Node, to netip.Addr, mtu int) {
 		return traffic.Ping(t.Context(), a.Container.Namespace, to,
 			traffic.PingOptions{Count: 2, Size: size - headers, Timeout: limit, DontFragment: true})
 	}
-	if r, err := ping(mtu, 20*time.Second); err != nil || r.Lost() > 0 {
-		t.Errorf("%d bytes to %v: %+v, %v", mtu, to, r, err)
+	if err := labtest.Lossless(t, func() error {
+		r, err := ping(mtu, 20*time.Second)
+		if err != nil {
+			t.Errorf("%d bytes to %v: %v", mtu, to, err)
+		}
+		if r.Lost() > 0 {
+			return fmt.Errorf("%d bytes to %v: %+v", mtu, to, r)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 	if r, err := ping(mtu+1, 300*time.Millisecond); err == nil && r.Lost() < r.Sent {
 		t.Errorf("%d bytes to %v arrive: %+v", mtu+1, to, r)
