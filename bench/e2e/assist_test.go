@@ -158,10 +158,7 @@ func (c *cluster) carriesBeside(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := c.sent(0)
-		r, err := traffic.EchoUDP(ctx, a.Namespace, b.Namespace, b.IPv4, traffic.EchoOptions{Count: 200, Size: 64})
-		if err != nil || r.Returned < 199 {
-			t.Errorf("beside a bulk flow: %+v, %v", r, err)
-		}
+		echoes(t, "beside a bulk flow", a.Namespace, b.Namespace, b.IPv4, traffic.EchoOptions{Count: 200, Size: 64})
 		if ways = c.sent(0).since(before); ways.kernel >= 200 {
 			break
 		}
@@ -180,10 +177,7 @@ func (c *cluster) carriesForTheStopped(t *testing.T) {
 	a, b := c.hosts[0].Container, c.hosts[1].Container
 	for i := range 2 {
 		thaw := c.pause(i)
-		r, err := traffic.EchoUDP(t.Context(), a.Namespace, b.Namespace, b.IPv4, traffic.EchoOptions{Count: 100, Size: 1200})
-		if err != nil || r.Returned < 99 {
-			t.Errorf("while weftd on host%d is stopped: %+v, %v", i+1, r, err)
-		}
+		echoes(t, fmt.Sprintf("while weftd on host%d is stopped", i+1), a.Namespace, b.Namespace, b.IPv4, traffic.EchoOptions{Count: 100, Size: 1200})
 		thaw()
 		c.exchange(c.hosts[0], c.hosts[1])
 	}

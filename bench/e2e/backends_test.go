@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -96,10 +97,7 @@ func TestKernelBackendsWithoutWeftd(t *testing.T) {
 				t.Error(err)
 			}
 			a, b := c.hosts[0].Container, c.hosts[1].Container
-			r, err := traffic.Ping(t.Context(), a.Namespace, b.IPv4, traffic.PingOptions{})
-			if err != nil || r.Lost() > 0 {
-				t.Errorf("without weftd: %+v, %v", r, err)
-			}
+			pings(t, "without weftd", a.Namespace, b.IPv4, traffic.PingOptions{})
 		})
 	}
 }
@@ -113,10 +111,7 @@ func (c *cluster) exchange(a, b *lab.Host) {
 			c.t.Error(err)
 		}
 		for _, size := range []int{64, 1200, 4000} {
-			r, err := traffic.EchoUDP(c.t.Context(), a.Container.Namespace, b.Container.Namespace, to, traffic.EchoOptions{Count: 100, Size: size})
-			if err != nil || r.Corrupt > 0 || r.Returned < 99 {
-				c.t.Errorf("UDP to %s, %d bytes: %+v, %v", to, size, r, err)
-			}
+			echoes(c.t, "UDP", a.Container.Namespace, b.Container.Namespace, to, traffic.EchoOptions{Count: 100, Size: size})
 		}
 	}
 }
@@ -131,14 +126,45 @@ func (c *cluster) fits(a, b *lab.Host, mtu int) {
 		if to.Is6() {
 			headers = 40 + 8
 		}
-		ping := func(size int) (traffic.PingResult, error) {
-			return traffic.Ping(c.t.Context(), a.Container.Namespace, to, traffic.PingOptions{Count: 3, Size: size - headers, DontFragment: true})
-		}
-		if r, err := ping(mtu); err != nil || r.Lost() > 0 {
-			c.t.Errorf("%d bytes to %s: %+v, %v", mtu, to, r, err)
-		}
-		if r, err := ping(mtu + 1); !errors.Is(err, unix.EMSGSIZE) {
+		o := traffic.PingOptions{Count: 3, Size: mtu - headers, DontFragment: true}
+		pings(c.t, "what fits", a.Container.Namespace, to, o)
+		o.Size++
+		if r, err := traffic.Ping(c.t.Context(), a.Container.Namespace, to, o); !errors.Is(err, unix.EMSGSIZE) {
 			c.t.Errorf("%d bytes to %s: %+v, %v; want EMSGSIZE", mtu+1, to, r, err)
 		}
+	}
+}
+
+// echoes sends UDP, which is sent back, and checks that all but one of a hundred come back.
+func echoes(t testing.TB, what string, from, to *lab.Namespace, addr netip.Addr, o traffic.EchoOptions) {
+	t.Helper()
+	if err := labtest.Lossless(t, func() error {
+		r, err := traffic.EchoUDP(t.Context(), from, to, addr, o)
+		if err != nil || r.Corrupt > 0 {
+			t.Errorf("%s, to %s, %d bytes: %+v, %v", what, addr, o.Size, r, err)
+		}
+		if r.Returned < o.Count-o.Count/100 {
+			return fmt.Errorf("%s, to %s, %d bytes: %+v", what, addr, o.Size, r)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+// pings checks that all of some echo requests are answered.
+func pings(t testing.TB, what string, from *lab.Namespace, to netip.Addr, o traffic.PingOptions) {
+	t.Helper()
+	if err := labtest.Lossless(t, func() error {
+		r, err := traffic.Ping(t.Context(), from, to, o)
+		if err != nil {
+			t.Errorf("%s, to %s, %d bytes: %v", what, to, o.Size, err)
+		}
+		if r.Lost() > 0 {
+			return fmt.Errorf("%s, to %s, %d bytes: %+v", what, to, o.Size, r)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 }

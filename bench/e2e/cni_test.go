@@ -72,10 +72,7 @@ func TestCNI(t *testing.T) {
 		headers int // of IP and ICMP
 	}{{b.result.ipv4(), 20 + 8}, {b.result.ipv6(), 40 + 8}} {
 		c.reach(a.pod, to.addr)
-		r, err := traffic.Ping(t.Context(), a.pod, to.addr, traffic.PingOptions{Count: 3, Size: mtu - to.headers, DontFragment: true})
-		if err != nil || r.Lost() > 0 {
-			t.Errorf("packets of the whole MTU to %s: %+v, %v", to.addr, r, err)
-		}
+		pings(t, "packets of the whole MTU", a.pod, to.addr, traffic.PingOptions{Count: 3, Size: mtu - to.headers, DontFragment: true})
 		if _, err := traffic.SendChecked(t.Context(), a.pod, b.pod, to.addr, 8<<20, "", nil); err != nil {
 			t.Error(err)
 		}

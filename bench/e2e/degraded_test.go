@@ -232,16 +232,13 @@ func (c *cluster) knowsPathMTU(i, mtu int) {
 // the sender's kernel was told so; one that fits gets through.
 func (c *cluster) told(from *lab.Namespace, to netip.Addr, mtu int) {
 	c.t.Helper()
-	ping := func(size int, timeout time.Duration) (traffic.PingResult, error) {
-		return traffic.Ping(c.t.Context(), from, to, traffic.PingOptions{Count: 1, Size: size - 28, Timeout: timeout, DontFragment: true})
-	}
+	o := traffic.PingOptions{Count: 1, Size: mtu + 1 - 28, Timeout: time.Second, DontFragment: true}
 	c.eventually(func() string {
-		if r, err := ping(mtu+1, time.Second); err == nil {
+		if r, err := traffic.Ping(c.t.Context(), from, to, o); err == nil {
 			return fmt.Sprintf("%d bytes: %+v, and no error", mtu+1, r)
 		}
 		return ""
 	})
-	if r, err := ping(mtu, patience); err != nil || r.Lost() > 0 {
-		c.t.Errorf("%d bytes: %+v, %v", mtu, r, err)
-	}
+	o.Size, o.Timeout = mtu-28, patience
+	pings(c.t, "what fits", from, to, o)
 }

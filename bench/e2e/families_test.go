@@ -41,10 +41,7 @@ func TestDualStack(t *testing.T) {
 				t.Error(err)
 			}
 			for _, size := range []int{64, 4000} {
-				r, err := traffic.EchoUDP(t.Context(), a.Namespace, b.Namespace, b.IPv6, traffic.EchoOptions{Count: 100, Size: size})
-				if err != nil || r.Corrupt > 0 || r.Returned < 99 {
-					t.Errorf("UDP over IPv6, %d bytes: %+v, %v", size, r, err)
-				}
+				echoes(t, "UDP over IPv6", a.Namespace, b.Namespace, b.IPv6, traffic.EchoOptions{Count: 100, Size: size})
 			}
 		})
 	}
@@ -56,12 +53,6 @@ func TestFullSizedPackets(t *testing.T) {
 	c.reachAll()
 	a, b := c.hosts[0].Container, c.hosts[1].Container
 	const mtu = 1400 - 28
-	r, err := traffic.Ping(t.Context(), a.Namespace, b.IPv4, traffic.PingOptions{Count: 3, Size: mtu - 28, DontFragment: true})
-	if err != nil || r.Lost() > 0 {
-		t.Errorf("IPv4: %+v, %v", r, err)
-	}
-	r, err = traffic.Ping(t.Context(), a.Namespace, b.IPv6, traffic.PingOptions{Count: 3, Size: mtu - 48, DontFragment: true})
-	if err != nil || r.Lost() > 0 {
-		t.Errorf("IPv6: %+v, %v", r, err)
-	}
+	pings(t, "IPv4", a.Namespace, b.IPv4, traffic.PingOptions{Count: 3, Size: mtu - 28, DontFragment: true})
+	pings(t, "IPv6", a.Namespace, b.IPv6, traffic.PingOptions{Count: 3, Size: mtu - 48, DontFragment: true})
 }

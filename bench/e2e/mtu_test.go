@@ -29,15 +29,11 @@ func TestContainersWithALargerMTU(t *testing.T) {
 				c.exchange(a, b)
 				c.exchange(b, a)
 
-				ping := func(size int, timeout time.Duration) (traffic.PingResult, error) {
-					return traffic.Ping(t.Context(), a.Container.Namespace, b.Container.IPv4,
-						traffic.PingOptions{Count: 3, Size: size - 28, Timeout: timeout, DontFragment: true})
-				}
-				if r, err := ping(k.mtu, patience); err != nil || r.Lost() > 0 {
-					t.Errorf("%d bytes: %+v, %v", k.mtu, r, err)
-				}
+				o := traffic.PingOptions{Count: 3, Size: k.mtu - 28, Timeout: patience, DontFragment: true}
+				pings(t, "what fits", a.Container.Namespace, b.Container.IPv4, o)
+				o.Size, o.Timeout = o.Size+1, 300*time.Millisecond
 				told := func() bool {
-					r, err := ping(k.mtu+1, 300*time.Millisecond)
+					r, err := traffic.Ping(t.Context(), a.Container.Namespace, b.Container.IPv4, o)
 					if len(r.RTTs) > 0 {
 						t.Errorf("%d bytes: %+v, %v", k.mtu+1, r, err)
 					}

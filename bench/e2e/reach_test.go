@@ -19,9 +19,6 @@ func TestTwoHostsReachEachOther(t *testing.T) {
 		t.Error(err)
 	}
 	for _, size := range []int{64, 1200, 4000} {
-		r, err := traffic.EchoUDP(ctx, b.Namespace, a.Namespace, a.IPv4, traffic.EchoOptions{Count: 200, Size: size})
-		if err != nil || r.Corrupt > 0 || r.Returned < 198 {
-			t.Errorf("UDP, %d bytes: %+v, %v", size, r, err)
-		}
+		echoes(t, "UDP", b.Namespace, a.Namespace, a.IPv4, traffic.EchoOptions{Count: 200, Size: size})
 	}
 }

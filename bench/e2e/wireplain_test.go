@@ -62,10 +62,7 @@ func TestWireIsFlannels(t *testing.T) {
 					t.Error(err)
 				}
 				for _, size := range []int{1400, 64, 3000} {
-					r, err := traffic.EchoUDP(ctx, a.Namespace, b.Namespace, to, traffic.EchoOptions{Count: 100, Size: size})
-					if err != nil || r.Corrupt > 0 || r.Returned < 99 {
-						t.Errorf("UDP to %s, %d bytes: %+v, %v", to, size, r, err)
-					}
+					echoes(t, "UDP", a.Namespace, b.Namespace, to, traffic.EchoOptions{Count: 100, Size: size})
 				}
 			}
 			c.fits(c.hosts[0], c.hosts[1], 1500-test.overhead)

@@ -3,6 +3,7 @@ package traffic_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -44,9 +45,14 @@ func twoEnds(t *testing.T) (a, b *lab.Namespace, addrB, addrB6 netip.Addr) {
 func TestPing(t *testing.T) {
 	a, _, addr, addr6 := twoEnds(t)
 	for _, to := range []netip.Addr{addr, addr6} {
-		r, err := traffic.Ping(t.Context(), a, to, traffic.PingOptions{Count: 3})
-		if err != nil || r.Sent != 3 || len(r.RTTs) != 3 || r.Median() <= 0 {
-			t.Errorf("ping %s: %+v, %v", to, r, err)
+		if err := labtest.Lossless(t, func() error {
+			r, err := traffic.Ping(t.Context(), a, to, traffic.PingOptions{Count: 3})
+			if err != nil || r.Sent != 3 || len(r.RTTs) != 3 || r.Median() <= 0 {
+				return fmt.Errorf("ping %s: %+v, %v", to, r, err)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
 		}
 	}
 	r, err := traffic.Ping(t.Context(), a, netip.MustParseAddr("192.0.2.99"), traffic.PingOptions{Count: 2, Timeout: 20 * time.Millisecond})
@@ -61,11 +67,16 @@ func TestPingDontFragment(t *testing.T) {
 		to   netip.Addr
 		size int // with the IP and ICMP headers 1500 bytes
 	}{{addr, 1472}, {addr6, 1452}} {
-		r, err := traffic.Ping(t.Context(), a, test.to, traffic.PingOptions{Count: 1, Size: test.size, DontFragment: true})
-		if err != nil || r.Lost() != 0 {
-			t.Errorf("%d bytes to %s: %+v, %v", test.size, test.to, r, err)
+		if err := labtest.Lossless(t, func() error {
+			r, err := traffic.Ping(t.Context(), a, test.to, traffic.PingOptions{Count: 1, Size: test.size, DontFragment: true})
+			if err != nil || r.Lost() != 0 {
+				return fmt.Errorf("%d bytes to %s: %+v, %v", test.size, test.to, r, err)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
 		}
-		_, err = traffic.Ping(t.Context(), a, test.to, traffic.PingOptions{Count: 1, Size: test.size + 1, DontFragment: true})
+		_, err := traffic.Ping(t.Context(), a, test.to, traffic.PingOptions{Count: 1, Size: test.size + 1, DontFragment: true})
 		if err == nil || !strings.Contains(err.Error(), "message too long") {
 			t.Errorf("%d bytes to %s: %v", test.size+1, test.to, err)
 		}
@@ -131,9 +142,14 @@ func TestEchoUDP(t *testing.T) {
 	a, b, addr, addr6 := twoEnds(t)
 	for _, to := range []netip.Addr{addr, addr6} {
 		for _, size := range []int{8, 4000} {
-			r, err := traffic.EchoUDP(t.Context(), a, b, to, traffic.EchoOptions{Count: 50, Size: size})
-			if want := (traffic.EchoResult{Sent: 50, Arrived: 50, Returned: 50}); err != nil || r != want {
-				t.Errorf("%d bytes to %s: %+v, %v", size, to, r, err)
+			if err := labtest.Lossless(t, func() error {
+				r, err := traffic.EchoUDP(t.Context(), a, b, to, traffic.EchoOptions{Count: 50, Size: size})
+				if want := (traffic.EchoResult{Sent: 50, Arrived: 50, Returned: 50}); err != nil || r != want {
+					return fmt.Errorf("%d bytes to %s: %+v, %v", size, to, r, err)
+				}
+				return nil
+			}); err != nil {
+				t.Error(err)
 			}
 		}
 	}
