@@ -16,16 +16,23 @@ import (
 // returned by an exchange, but reported.
 func Lossless(t testing.TB, exchange func() error) error {
 	t.Helper()
-	const tries = 6
-	for try := 1; ; try++ {
-		before := backlogDrops(t)
+	return lossless(t, func() uint32 { return backlogDrops(t) }, exchange)
+}
+
+// exchanges is how many times an exchange is done at most.
+const exchanges = 6
+
+func lossless(t testing.TB, drops func() uint32, exchange func() error) error {
+	t.Helper()
+	for n := 1; ; n++ {
+		before := drops()
 		err := exchange()
 		if err == nil {
 			return nil
 		}
-		dropped := backlogDrops(t) - before
-		if dropped == 0 || try == tries {
-			return fmt.Errorf("%w (try %d, in which the machine's CPUs dropped %d packets)", err, try, dropped)
+		dropped := drops() - before
+		if dropped == 0 || n == exchanges {
+			return fmt.Errorf("%w (try %d, in which the machine's CPUs dropped %d packets)", err, n, dropped)
 		}
 		t.Logf("once more, since the machine's CPUs dropped %d packets meanwhile: %v", dropped, err)
 	}
