@@ -67,7 +67,13 @@ var sweepOnce = sync.OnceValue(func() error {
 			continue
 		}
 		if pid, err := strconv.Atoi(m[1]); err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
-			errs = append(errs, (&lab.Namespace{Name: e.Name()}).Delete())
+			err := (&lab.Namespace{Name: e.Name()}).Delete()
+			if errors.Is(err, syscall.EINVAL) { // another test process is about to remove it, or was ended amid that
+				err = os.Remove("/run/netns/" + e.Name())
+			}
+			if !errors.Is(err, os.ErrNotExist) {
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(errs...)
