@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/weftnet/weft/bench/traffic"
 	"github.com/weftnet/weft/subnet"
@@ -64,7 +65,7 @@ func TestPeerBehindRouter(t *testing.T) {
 	if got := routes(t, a); !slices.Equal(got, []string{unreachable, "10.5.2.0/24 via 192.0.2.2 dev eth0"}) {
 		t.Errorf("routes: %q", got)
 	}
-	r, err := traffic.Ping(t.Context(), a.Container.Namespace, c.Container.IPv4, traffic.PingOptions{Count: 1})
+	r, err := traffic.Ping(t.Context(), a.Container.Namespace, c.Container.IPv4, traffic.PingOptions{Count: 1, Timeout: time.Second})
 	if err == nil && r.Lost() == 0 {
 		t.Error("it answers all the same")
 	}
