@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 
+	"github.com/weftnet/weft/bench/lab/labtest"
 	"github.com/weftnet/weft/bench/traffic"
 )
 
@@ -110,7 +111,7 @@ func (c *cluster) keepsOrder(t *testing.T) {
 			t.Errorf("%s did not change its way: %+v", what, both)
 		}
 	}
-	oneOfSome(t, func() (amiss string) {
+	labtest.OneOfSome(t, func() (amiss string) {
 		before := c.sent(0)
 		tcp, err := traffic.TakeTurnsTCP(t.Context(), a.Namespace, b.Namespace, b.IPv4, pauses)
 		if err != nil {
@@ -123,7 +124,7 @@ func (c *cluster) keepsOrder(t *testing.T) {
 		}
 		return amiss
 	})
-	oneOfSome(t, func() (amiss string) {
+	labtest.OneOfSome(t, func() (amiss string) {
 		before := c.sent(0)
 		udp, err := traffic.TakeTurnsUDP(t.Context(), a.Namespace, b.Namespace, b.IPv4, pauses)
 		if err != nil {

@@ -186,26 +186,6 @@ func (c *cluster) eventually(amiss func() string) {
 	}
 }
 
-// someTries is how many of oneOfSome there are.
-const someTries = 5
-
-// oneOfSome is for what a busy machine may spoil by itself: one try of some must do. A
-// try returns what was amiss, or "".
-func oneOfSome(t testing.TB, try func() (amiss string)) {
-	t.Helper()
-	for n := 1; ; n++ {
-		amiss := try()
-		if amiss == "" {
-			return
-		}
-		if n == someTries {
-			t.Errorf("in each of %d tries, in the last one: %s", n, amiss)
-			return
-		}
-		t.Logf("try %d: %s", n, amiss)
-	}
-}
-
 func (c *cluster) showLogs() {
 	for i, w := range c.weftds {
 		if w != nil {

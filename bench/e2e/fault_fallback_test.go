@@ -228,7 +228,7 @@ func moveOneWay() (strike, check func(c *cluster)) {
 	var since time.Time
 	strike = func(c *cluster) {
 		c.t.Helper()
-		oneOfSome(c.t, func() string {
+		labtest.OneOfSome(c.t, func() string {
 			kill(1)(c)
 			c.onPath(0, 1, "vxlan")
 			since = time.Now()

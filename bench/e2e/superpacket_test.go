@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/weftnet/weft/bench/lab"
+	"github.com/weftnet/weft/bench/lab/labtest"
 	"github.com/weftnet/weft/bench/traffic"
 )
 
@@ -136,7 +137,7 @@ const whatever = 1 << 30
 func (c *cluster) carriesSuperpackets(from, to int, user uint64) {
 	c.t.Helper()
 	a, b := c.hosts[from].Container, c.hosts[to].Container
-	oneOfSome(c.t, func() string {
+	labtest.OneOfSome(c.t, func() string {
 		c.superpackets(from, to, true)
 		sent, received, whole := c.sent(from), c.received(to), c.status(from).Backend.ByKernel.TxSuperpackets
 		if _, err := traffic.SendChecked(c.t.Context(), a.Namespace, b.Namespace, b.IPv4, bulkBytes, "", nil); err != nil {
@@ -157,7 +158,7 @@ func (c *cluster) carriesSuperpackets(from, to int, user uint64) {
 func (c *cluster) superpacketsInOrder(t *testing.T) {
 	a, b := c.hosts[0].Container, c.hosts[1].Container
 	pauses := turnPauses()
-	oneOfSome(t, func() string {
+	labtest.OneOfSome(t, func() string {
 		before := c.sent(0)
 		r, err := traffic.TakeTurnsTCP(t.Context(), a.Namespace, b.Namespace, b.IPv4, pauses)
 		n := c.sent(0).since(before)

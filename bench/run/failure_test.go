@@ -34,7 +34,7 @@ func TestSlowPathIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	round := 0
-	oneOfSome(t, func() string { // the more samples the less there is to doubt
+	labtest.OneOfSome(t, func() string { // the more samples the less there is to doubt
 		for range 5 {
 			if err := r.round(t.Context(), profileOf("veth"), round); err != nil {
 				t.Fatal(err)
@@ -68,7 +68,7 @@ func TestLoss(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.session.Close()
-		oneOfSome(t, func() string {
+		labtest.OneOfSome(t, func() string {
 			result, err := s.try(10_000)
 			if err != nil {
 				t.Fatal(err)
@@ -118,7 +118,7 @@ func TestDaemonDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.daemons = []*process{{Process: daemon, host: h.Name}}
-	oneOfSome(t, func() (amiss string) {
+	labtest.OneOfSome(t, func() (amiss string) {
 		if err := r.round(t.Context(), profileOf("veth"), 0); err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +167,7 @@ func TestInterruption(t *testing.T) {
 	o.Workloads, o.Profiles = []string{"tcp1"}, []string{"veth"}
 	o.Rounds = maxRounds
 	o.JSON = "-"
-	oneOfSome(t, func() string {
+	labtest.OneOfSome(t, func() string {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		stop := errors.New("Ctrl-C")
 		var stdout strings.Builder

@@ -36,7 +36,7 @@ func TestOverlays(t *testing.T) {
 	t.Run("weftd", func(t *testing.T) {
 		o := o
 		o.Paths = []string{"host-gw", "vxlan", "udp", "udp-user", "udp-classic"}
-		oneOfSome(t, func() string { return overlaysMeasured(t, o) })
+		labtest.OneOfSome(t, func() string { return overlaysMeasured(t, o) })
 	})
 	t.Run("flanneld that ends", func(t *testing.T) {
 		o := o

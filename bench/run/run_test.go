@@ -75,28 +75,8 @@ func measured(t *testing.T, o Options) (d *report.Document, said string) {
 	return d, out.String()
 }
 
-// someTries is how many of oneOfSome there are.
-const someTries = 4
-
-// oneOfSome is for measurements: on a machine on which other tests run a short one may
-// tell nothing, so one of some must do. A try returns what was amiss, or "".
-func oneOfSome(t *testing.T, try func() (amiss string)) {
-	t.Helper()
-	for n := 1; ; n++ {
-		amiss := try()
-		if amiss == "" {
-			return
-		}
-		if n == someTries {
-			t.Errorf("in each of %d tries, in the last one: %s", n, amiss)
-			return
-		}
-		t.Logf("try %d: %s", n, amiss)
-	}
-}
-
 func TestWorkloads(t *testing.T) {
-	oneOfSome(t, func() string { return workloadsMeasured(t) })
+	labtest.OneOfSome(t, func() string { return workloadsMeasured(t) })
 }
 
 // workloadsMeasured returns which figure is missing.
@@ -140,7 +120,7 @@ func TestProfiles(t *testing.T) {
 	o := short(t)
 	o.Duration = 200 * time.Millisecond
 	o.Workloads, o.Profiles = []string{"udp1400"}, []string{"loss1"}
-	oneOfSome(t, func() (amiss string) {
+	labtest.OneOfSome(t, func() (amiss string) {
 		d, _ := measured(t, o)
 		for _, metric := range []string{"delivered", "cpu"} {
 			if r := d.Find("direct", "loss1", "udp1400", metric); r == nil || r.Median <= 0 {
@@ -154,7 +134,7 @@ func TestProfiles(t *testing.T) {
 	})
 	o.Workloads, o.Profiles = []string{"tcp1"}, ProfileNames()
 	var e report.Environment
-	oneOfSome(t, func() (amiss string) {
+	labtest.OneOfSome(t, func() (amiss string) {
 		d, _ := measured(t, o)
 		e = d.Environment
 		for _, in := range profiles {
