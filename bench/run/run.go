@@ -217,13 +217,15 @@ func (r *runner) round(ctx context.Context, in profile, round int) error {
 			if ended := p.check(); ended != nil {
 				return errors.Join(err, ended)
 			}
-			if errors.Is(err, errNothing) || errors.Is(err, errMissed) {
+			switch {
+			case errors.Is(err, errNothing), errors.Is(err, errMissed):
 				r.results.addEmpty(name, p.name, in.name)
-			} else if err != nil {
+			case err != nil:
 				return err
+			default:
+				r.results.add(p.name, in.name, name, round, metrics)
+				r.results.addUsage(used)
 			}
-			r.results.add(p.name, in.name, name, round, metrics)
-			r.results.addUsage(used)
 			first := in.name == r.o.Profiles[0]
 			if r.checks(w, round, first) {
 				value, err := r.iperf(ctx, p)
