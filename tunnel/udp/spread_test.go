@@ -56,6 +56,7 @@ func spreadNode(t *testing.T, workers int, ipv6 bool) (*node, net.PacketConn, []
 	a.SetPeers([]subnet.Lease{testLease(2, s)})
 	peer := rawSocket(t, namespaces[1], netip.AddrPortFrom(outer(2, ipv6), DefaultPort))
 	peer.SetDeadline(time.Now().Add(time.Minute))
+	labtest.PinThreads(t, 1) // else the kernel may put packets out of order by itself
 	return a, peer, namespaces
 }
 
